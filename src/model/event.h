@@ -47,6 +47,7 @@ struct trace {
     double latency; /* seconds, stated */
     struct opt_money total_cost;
     struct str input, output, metadata; /* JSON text */
+    struct str input_z, output_z, metadata_z; /* the same as the store keeps it: filled by store prepare */
     size_t index; /* position in the request, for messages: -1 as SIZE_MAX when it was the lone trace */
 };
 
@@ -66,6 +67,7 @@ struct observation {
     struct str cost_buckets;  /* JSON object of decimals as sent (costDetails); absent when nothing was sent */
     double latency, time_to_first_token; /* seconds, stated */
     struct opt_i64 tokens_in, tokens_out, tokens_total;
+    struct str input_z, output_z, metadata_z; /* as in struct trace */
     size_t index; /* position in the request */
 };
 

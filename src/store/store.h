@@ -1,0 +1,108 @@
+/* store.h -- the one interface to storage, in the terms of the domain (design section 6). Engines are free inside; nothing
+ * above store/ asks which engine it is. tests/store/ runs one conformance suite against every engine.
+ *
+ * Threads: what is marked [writer] runs on the ingest writer's thread only (one at a time); [any] on any thread; reads
+ * take a pooled connection. Durability: a [writer] call that returned XT_OK is on disk and visible to reads.
+ * Errors: XT_EREFUSED, this data can't be stored (try smaller parts); XT_EUNAVAILABLE, try again later (disk full, store
+ * away, locked); XT_ETIMEOUT, the deadline of a read passed; XT_ESTORE, anything else. */
+#pragma once
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/arena.h"
+#include "base/buf.h"
+#include "base/err.h"
+#include "model/event.h"
+#include "store/query.h"
+
+struct store;
+
+struct store_conf {
+    const char *url;      /* "sqlite:PATH of the database file" */
+    uint64_t readers;     /* connections for reads, >= 1 */
+    uint64_t cache_bytes; /* page cache of the writer */
+    bool read_only;       /* check beside a running server */
+    bool exclusive;       /* serve: take the lock of the data directory for as long as the store is open */
+};
+
+/* A piece of a batch: records [from, to) of each kind. */
+struct batch_part {
+    const struct batch *b;
+    size_t trace_from, trace_to, observation_from, observation_to, sample_from, sample_to;
+};
+
+/* An API key. Secrets are never stored: SHA-256 of the secret key. */
+struct store_key {
+    int64_t id, project;
+    struct str project_name, public_key, name;
+    uint8_t secret_hash[32];
+    unsigned rights; /* RIGHT_READ 1, RIGHT_WRITE 2, RIGHT_ADMIN 4 */
+    int64_t created;
+    int64_t revoked; /* TIME_NONE: valid */
+};
+
+enum retain_kind { RETAIN_TRACES, RETAIN_SAMPLES };
+struct store_stats { /* for /metrics; cheap */
+    int64_t file_bytes, wal_bytes;
+    uint64_t reads, read_errors, read_timeouts;
+};
+
+struct store_ops {
+    const char *scheme; /* "sqlite" */
+    enum xt_code (*open)(struct store *s, const struct store_conf *conf, struct xt_err *err);
+    void (*close)(struct store *s); /* also a half-opened store */
+    /* [open thread, before anything else] Applies the missing migrations; refuses a newer schema. */
+    enum xt_code (*migrate)(struct store *s, struct xt_err *err);
+
+    /* [any] Engine's own preparation of a batch on the decoding thread (payload compression); fills the *_z fields. */
+    enum xt_code (*prepare)(struct store *s, struct batch *b, struct xt_err *err);
+    /* [writer] All parts in one transaction, all or nothing, in order. Same ids twice leave one row each. */
+    enum xt_code (*write)(struct store *s, const struct batch_part *parts, size_t n, struct xt_err *err);
+    /* [writer] A tiny durable write: is the store writable? */
+    enum xt_code (*probe)(struct store *s, struct xt_err *err);
+    /* [writer] Housekeeping between groups (checkpoint); bounded, cheap when nothing is due. */
+    void (*tidy)(struct store *s);
+    /* [writer] Removes one slice of what was created (traces) or stamped (samples) before `cutoff`; rollups follow.
+     * *ret_more: call again. */
+    enum xt_code (*retain)(struct store *s, enum retain_kind kind, int64_t cutoff, bool *ret_more, struct xt_err *err);
+
+    /* [any] A trivial read; must return within about a second or XT_EUNAVAILABLE. */
+    enum xt_code (*ping)(struct store *s, struct xt_err *err);
+    /* [any] Reads: visitors get rows that are valid only inside the call; false stops early. One snapshot each. */
+    enum xt_code (*traces_list)(struct store *s, const struct trace_query *q, trace_visitor *visit, void *arg,
+                                int64_t *ret_total, struct xt_err *err);
+    /* XT_ENOTFOUND when the trace is unknown. `trace` is visited first, then its observations in order (contract 3.4). */
+    enum xt_code (*trace_get)(struct store *s, const struct trace_ref *ref, trace_visitor *trace,
+                              observation_visitor *observation, void *arg, struct xt_err *err);
+    enum xt_code (*daily)(struct store *s, const struct daily_query *q, day_visitor *visit, void *arg, int64_t *ret_total,
+                          struct xt_err *err);
+    enum xt_code (*metric_names)(struct store *s, int64_t project, int64_t deadline, name_visitor *visit, void *arg,
+                                 struct xt_err *err);
+    enum xt_code (*series)(struct store *s, const struct series_query *q, struct series_sink *sink, struct xt_err *err);
+    void (*stats)(struct store *s, struct store_stats *ret);
+
+    /* [any] Catalog; small, its own connection. */
+    enum xt_code (*project_open)(struct store *s, struct str name, int64_t *ret_number, struct xt_err *err); /* creates */
+    enum xt_code (*keys_version)(struct store *s, uint64_t *ret, struct xt_err *err); /* changes when keys change */
+    enum xt_code (*keys_list)(struct store *s, struct arena *a, struct store_key **ret, size_t *ret_n,
+                              struct xt_err *err); /* revoked ones included */
+    enum xt_code (*key_create)(struct store *s, const struct store_key *k, int64_t *ret_id, struct xt_err *err);
+    enum xt_code (*key_revoke)(struct store *s, int64_t id, struct xt_err *err); /* XT_ENOTFOUND */
+
+    /* [any] Consistent copy to a new file, beside a running server; XT_ECONFLICT when the file exists. */
+    enum xt_code (*backup)(struct store *s, const char *file, struct xt_err *err);
+    /* Self-test: integrity, rollups and indexes against rows when deep; one line a finding into `report`. */
+    enum xt_code (*check)(struct store *s, bool deep, struct buf *report, struct xt_err *err);
+};
+
+struct store {
+    const struct store_ops *ops;
+    void *engine; /* struct sqlite_store ... */
+};
+
+extern const struct store_ops store_sqlite_ops;
+
+/* Chooses the engine by the URL's scheme, opens. On failure nothing stays open. */
+enum xt_code store_open(struct store *s, const struct store_conf *conf, struct xt_err *err);
+void store_close(struct store *s);
