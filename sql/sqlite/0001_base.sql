@@ -1,0 +1,74 @@
+-- Telemetry, samples and catalog in one file. Times: ns since 1970 UTC. Ids: keys of base/id.h. See docs/storage.md.
+
+-- Counters that must never be reused (next_tseq, next_pid, next_sample), the hash key of index entries, keys_version.
+CREATE TABLE state(k TEXT PRIMARY KEY, v ANY NOT NULL) STRICT, WITHOUT ROWID;
+INSERT INTO state(k, v) VALUES ('next_tseq', 1), ('next_pid', 1), ('next_sample', 1), ('keys_version', 1),
+                               ('hash_key', randomblob(16)), ('probe', 0);
+
+CREATE TABLE project(id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, created INT NOT NULL) STRICT;
+CREATE TABLE api_key(
+    id INTEGER PRIMARY KEY AUTOINCREMENT, project INT NOT NULL REFERENCES project(id), public_key TEXT NOT NULL UNIQUE,
+    secret_hash BLOB NOT NULL, rights INT NOT NULL, name TEXT, created INT NOT NULL, revoked INT) STRICT;
+
+-- A trace has a number in order of arrival; everything that belongs to it carries the number.
+CREATE TABLE trace(
+    tseq INTEGER PRIMARY KEY, project INT NOT NULL, id BLOB NOT NULL, spell INT NOT NULL, id_text TEXT,
+    ts INT NOT NULL, ts_source INT NOT NULL,        -- enum ts_source
+    created INT NOT NULL, updated INT NOT NULL,
+    name TEXT, user TEXT, session TEXT, tags TEXT,  -- tags: JSON array of strings, NULL: never given
+    env TEXT NOT NULL, release TEXT, version TEXT, label TEXT NOT NULL, external TEXT,
+    public INT, bookmarked INT,                     -- NULL: never said
+    latency REAL, cost_nano INT, cost_atto INT, cost_text TEXT,   -- as stated; base/money.h
+    nobs INT NOT NULL DEFAULT 0, t0 INT, t1 INT,    -- of its observations: count, earliest start, latest end
+    ocost_nano INT NOT NULL DEFAULT 0, ocost_atto INT NOT NULL DEFAULT 0, ocost_n INT NOT NULL DEFAULT 0, -- known costs
+    pin INT, pout INT, pmeta INT                    -- payload numbers
+) STRICT;
+CREATE INDEX trace_ts ON trace(project, ts);
+
+-- Narrow rows clustered by trace. `rest` packs what is rare (store/sqlite/packed.h).
+CREATE TABLE obs(
+    tseq INT NOT NULL, oid BLOB NOT NULL, project INT NOT NULL, spell INT NOT NULL,
+    created INT NOT NULL, updated INT NOT NULL,
+    start INT, end INT, completion INT, type TEXT NOT NULL, level TEXT, name TEXT, model TEXT, parent BLOB,
+    tin INT, tout INT, ttotal INT,
+    cost_nano INT, cost_atto INT,                   -- calculatedTotalCost, NULL: unknown
+    cost_source INT,                                -- 1 given, 2 priced
+    price INT,                                      -- which price made it
+    pin INT, pout INT, pmeta INT, rest BLOB,
+    PRIMARY KEY(tseq, oid)) STRICT, WITHOUT ROWID;
+CREATE INDEX obs_ts ON obs(project, start);
+
+-- Append only: an update appends and the row points to the new one. First byte of z: 0 raw, 1 zstd.
+CREATE TABLE payload(pid INTEGER PRIMARY KEY, z BLOB NOT NULL) STRICT;
+
+-- Look-ups behind store/sqlite/lookup.h. An entry is a hint: every hit is compared with its row.
+CREATE TABLE ix_trace(project INT NOT NULL, id BLOB NOT NULL, tseq INT NOT NULL, PRIMARY KEY(project, id)) STRICT, WITHOUT ROWID;
+CREATE TABLE ix_obs(project INT NOT NULL, oid BLOB NOT NULL, tseq INT NOT NULL, PRIMARY KEY(project, oid, tseq)) STRICT, WITHOUT ROWID;
+-- h: keyed 64-bit hash of (kind, project, key); kinds: user, session, tag, name
+CREATE TABLE ix_post(h INT NOT NULL, ts INT NOT NULL, tseq INT NOT NULL, PRIMARY KEY(h, ts, tseq)) STRICT, WITHOUT ROWID;
+
+-- What each trace adds to the daily view, by model of its GENERATION observations ('' none, else '=' and the model).
+-- Sums are 128-bit: value = hi * 10^18 + lo, 0 <= lo < 10^18; money counts 1e-18 USD.
+CREATE TABLE trace_model(
+    tseq INT NOT NULL, model TEXT NOT NULL, n INT NOT NULL,
+    in_hi INT NOT NULL, in_lo INT NOT NULL, out_hi INT NOT NULL, out_lo INT NOT NULL,
+    total_hi INT NOT NULL, total_lo INT NOT NULL, cost_hi INT NOT NULL, cost_lo INT NOT NULL,
+    PRIMARY KEY(tseq, model)) STRICT, WITHOUT ROWID;
+-- Rollups by hour (ns of its start) of the trace's timestamp, written in the transaction of the rows.
+-- name: '' none, else '=' and the trace's name. label: projectId of the trace.
+CREATE TABLE rollup_trace(
+    project INT NOT NULL, hour INT NOT NULL, label TEXT NOT NULL, env TEXT NOT NULL, name TEXT NOT NULL,
+    n INT NOT NULL, nobs INT NOT NULL, cost_hi INT NOT NULL, cost_lo INT NOT NULL,
+    PRIMARY KEY(project, hour, label, env, name)) STRICT, WITHOUT ROWID;
+CREATE TABLE rollup_model(
+    project INT NOT NULL, hour INT NOT NULL, label TEXT NOT NULL, env TEXT NOT NULL, name TEXT NOT NULL, model TEXT NOT NULL,
+    n INT NOT NULL, ntrace INT NOT NULL,
+    in_hi INT NOT NULL, in_lo INT NOT NULL, out_hi INT NOT NULL, out_lo INT NOT NULL,
+    total_hi INT NOT NULL, total_lo INT NOT NULL, cost_hi INT NOT NULL, cost_lo INT NOT NULL,
+    PRIMARY KEY(project, hour, label, env, name, model)) STRICT, WITHOUT ROWID;
+
+-- Samples: plain rows. A point has no identity: seq is its number of arrival.
+CREATE TABLE metric(id INTEGER PRIMARY KEY, project INT NOT NULL, name TEXT NOT NULL, UNIQUE(project, name)) STRICT;
+CREATE TABLE series(sid INTEGER PRIMARY KEY, metric INT NOT NULL, h INT NOT NULL, labels TEXT NOT NULL) STRICT; -- labels: compact JSON, sorted
+CREATE INDEX series_h ON series(metric, h);
+CREATE TABLE sample(sid INT NOT NULL, ts INT NOT NULL, seq INT NOT NULL, v REAL NOT NULL, PRIMARY KEY(sid, ts, seq)) STRICT, WITHOUT ROWID;

@@ -1,0 +1,113 @@
+/* engine.h -- private to the SQLite engine: connections, prepared statements, errors.
+ *
+ *  1. One write connection, used by the ingest writer's thread only (after open and migrate).
+ *  2. A pool of read connections; each is used by one thread at a time between reader_get and reader_put. pool_mu guards
+ *     the free list and nothing else.
+ *  3. A catalog connection for keys and projects, guarded by catalog_mu; its writes wait for the writer by busy timeout.
+ *  4. Statements are prepared once a connection, on first use, from the table of statements of the file that uses them.
+ *  5. WAL, synchronous=FULL, 4 KB pages, wal_autocheckpoint=0: tidy() checkpoints.
+ *  6. The data directory's lock file is held by flock for as long as an exclusive store is open. */
+#pragma once
+#include <pthread.h>
+#include <sqlite3.h>
+#include <stdatomic.h>
+
+#include "store/store.h"
+
+#define SQL_MAX_STATEMENTS 96
+
+/* A connection with its cache of prepared statements, by slot. */
+struct conn {
+    sqlite3 *db;
+    sqlite3_stmt *stmts[SQL_MAX_STATEMENTS]; /* by enum sql_id */
+    int64_t deadline;                        /* monotonic ns; TIME_NONE: none. Checked by the progress handler */
+    struct conn *next;                       /* free list of the pool */
+};
+
+/* All statements that are prepared once; texts in statements.c (one table). Add rows there, never SQL elsewhere on a hot
+ * path. */
+enum sql_id {
+#define SQL(id, text) id,
+#include "store/sqlite/statements.inc"
+#undef SQL
+    SQL_COUNT
+};
+_Static_assert(SQL_COUNT <= SQL_MAX_STATEMENTS, "raise SQL_MAX_STATEMENTS");
+
+struct write_state; /* write.c: what the writer keeps between groups (counters, caches) */
+
+struct sqlite_store {
+    struct store_conf conf; /* strings copied */
+    char *path;
+    int lock_fd; /* -1: not held */
+    struct conn writer;
+    struct write_state *ws;
+    struct conn catalog;
+    pthread_mutex_t catalog_mu;
+    struct conn *readers; /* array of conf.readers */
+    struct conn *free_readers;
+    pthread_mutex_t pool_mu;
+    pthread_cond_t pool_cv;
+    uint64_t hash_key[2]; /* of index entries, from state */
+    /* Counters, relaxed: statistics only. */
+    _Atomic uint64_t reads, read_errors, read_timeouts;
+};
+static inline struct sqlite_store *engine_of(struct store *s) { return (struct sqlite_store *)s->engine; }
+
+/* ---- engine.c ---- */
+/* The statement of that slot, reset and with bindings cleared. NULL: prepare failed (err filled). */
+sqlite3_stmt *conn_stmt(struct conn *c, enum sql_id id, struct xt_err *err);
+/* Maps an SQLite result to our codes and fills err; never returns XT_OK. `what` is for the log, not for SQL text.
+ * FULL, IOERR, BUSY, LOCKED, CANTOPEN, READONLY: XT_EUNAVAILABLE; INTERRUPT: XT_ETIMEOUT; TOOBIG, CONSTRAINT, MISMATCH,
+ * RANGE: XT_EREFUSED; NOMEM: XT_ENOMEM; the rest XT_ESTORE. */
+enum xt_code conn_fail(struct conn *c, int rc, const char *what, struct xt_err *err);
+enum xt_code conn_exec(struct conn *c, const char *sql, struct xt_err *err);
+/* Takes a read connection, waiting until the deadline. NULL: err filled (XT_ETIMEOUT). Begins nothing. */
+struct conn *reader_get(struct sqlite_store *e, int64_t deadline, struct xt_err *err);
+void reader_put(struct sqlite_store *e, struct conn *c); /* resets all statements, ends an open transaction */
+/* Binding and reading text; absent <-> NULL. Column text is valid until the next step. */
+void bind_str(sqlite3_stmt *st, int i, struct str s);
+void bind_blob(sqlite3_stmt *st, int i, struct str s);
+void bind_time(sqlite3_stmt *st, int i, int64_t ns);  /* TIME_NONE <-> NULL */
+void bind_f64(sqlite3_stmt *st, int i, double v);     /* NaN <-> NULL */
+struct str col_str(sqlite3_stmt *st, int i);
+struct str col_blob(sqlite3_stmt *st, int i);
+int64_t col_time(sqlite3_stmt *st, int i);
+double col_f64(sqlite3_stmt *st, int i);
+/* 128-bit sums as two columns (schema comment): value = hi * 10^18 + lo. */
+void sum_split(__int128 v, int64_t *ret_hi, int64_t *ret_lo); /* saturates */
+__int128 sum_join(int64_t hi, int64_t lo);
+int64_t sum_to_i64(__int128 v); /* saturates */
+/* Keyed hash of index entries: SipHash of kind, project and key with the store's hash_key. */
+int64_t key_hash(const struct sqlite_store *e, unsigned kind, int64_t project, struct str key);
+
+/* ---- files of the engine, one op each ---- */
+enum xt_code sqlite_migrate(struct store *s, struct xt_err *err);                                    /* migrate.c */
+enum xt_code sqlite_prepare(struct store *s, struct batch *b, struct xt_err *err);                   /* payload.c */
+enum xt_code sqlite_write(struct store *s, const struct batch_part *parts, size_t n, struct xt_err *err); /* write.c */
+enum xt_code write_state_load(struct sqlite_store *e, struct xt_err *err);
+void write_state_free(struct sqlite_store *e);
+/* samples.c: inside the writer's transaction. */
+enum xt_code samples_write(struct sqlite_store *e, const struct batch_part *part, struct xt_err *err);
+/* After a rollback: forget caches that may name rows which are not there. */
+void samples_forget(struct sqlite_store *e);
+enum xt_code sqlite_retain_samples(struct sqlite_store *e, int64_t cutoff, bool *ret_more, struct xt_err *err);
+enum xt_code sqlite_retain_traces(struct sqlite_store *e, int64_t cutoff, bool *ret_more, struct xt_err *err); /* retain.c */
+enum xt_code sqlite_traces_list(struct store *s, const struct trace_query *q, trace_visitor *visit, void *arg,
+                                int64_t *ret_total, struct xt_err *err);                              /* list.c */
+enum xt_code sqlite_trace_get(struct store *s, const struct trace_ref *ref, trace_visitor *trace,
+                              observation_visitor *observation, void *arg, struct xt_err *err);       /* detail.c */
+enum xt_code sqlite_daily(struct store *s, const struct daily_query *q, day_visitor *visit, void *arg,
+                          int64_t *ret_total, struct xt_err *err);                                    /* daily.c */
+enum xt_code sqlite_metric_names(struct store *s, int64_t project, int64_t deadline, name_visitor *visit, void *arg,
+                                 struct xt_err *err);                                                 /* samples_read.c */
+enum xt_code sqlite_series(struct store *s, const struct series_query *q, struct series_sink *sink, struct xt_err *err);
+enum xt_code sqlite_project_open(struct store *s, struct str name, int64_t *ret_number, struct xt_err *err); /* catalog.c */
+enum xt_code sqlite_keys_version(struct store *s, uint64_t *ret, struct xt_err *err);
+enum xt_code sqlite_keys_list(struct store *s, struct arena *a, struct store_key **ret, size_t *ret_n, struct xt_err *err);
+enum xt_code sqlite_key_create(struct store *s, const struct store_key *k, int64_t *ret_id, struct xt_err *err);
+enum xt_code sqlite_key_revoke(struct store *s, int64_t id, struct xt_err *err);
+enum xt_code sqlite_backup(struct store *s, const char *file, struct xt_err *err);                    /* backup.c */
+enum xt_code sqlite_check(struct store *s, bool deep, struct buf *report, struct xt_err *err);        /* check.c */
+/* check.c calls it when deep: rollups, trace aggregates and look-ups against the rows (verify.c). */
+enum xt_code sqlite_verify(struct sqlite_store *e, struct conn *c, struct buf *report, struct xt_err *err);
