@@ -1,0 +1,316 @@
+# xtrace -- build. `make help` lists the targets.
+#
+# Everything made goes below $(BUILD); only `install` (DESTDIR, PREFIX), `fmt` and `compile_commands.json` write
+# elsewhere. Sources are found by wildcard: a new src/<module>/x.c or tests/unit/test_x.c needs no line here.
+# One build directory holds one mode; debug, asan, tsan and fuzz build into directories of their own below $(BUILD).
+
+BUILD   ?= build
+MODE    ?= release
+WERROR  ?= 0
+PREFIX  ?= /usr/local
+DESTDIR ?=
+UNITDIR ?= $(PREFIX)/lib/systemd/system
+SYSUSERSDIR ?= $(PREFIX)/lib/sysusers.d
+DOCDIR  ?= $(PREFIX)/share/doc/xtrace
+CLANG   ?= clang
+CLANGXX ?= clang++
+CLANG_FORMAT ?= clang-format
+CLANG_TIDY   ?= clang-tidy
+PKG_CONFIG   ?= pkg-config
+INSTALL ?= install
+FUZZ_SECONDS ?= 15
+TEST_ARGS ?=
+V       ?= 0
+
+VERSION := $(shell cat VERSION)
+
+.DEFAULT_GOAL := all
+.DELETE_ON_ERROR:
+.SUFFIXES:
+MAKEFLAGS += --no-builtin-rules
+
+# One short line a command; V=1 shows the commands themselves.
+ifeq ($(V),1)
+say =
+else
+say = @echo '  $(1)	$(2)';
+endif
+
+# ---- sources -------------------------------------------------------------------------------------------------------
+# MODULES="base json" limits a build to some directories of src/: handy while the rest does not compile.
+
+MODULES   ?= $(patsubst src/%/,%,$(wildcard src/*/ src/*/*/))
+MAIN_SRC  := $(wildcard src/main.c)
+LIB_C     := $(sort $(foreach m,$(MODULES),$(wildcard src/$(m)/*.c)))
+LIB_CC    := $(sort $(foreach m,$(MODULES),$(wildcard src/$(m)/*.cc)))
+HEADERS   := $(sort $(wildcard src/*/*.h src/*/*/*.h))
+SQLITE_SQL := $(sort $(wildcard sql/sqlite/*.sql))
+UNIT_SRC  := $(sort $(wildcard tests/unit/test_*.c))
+UNIT_SUPPORT_SRC := $(sort $(filter-out $(UNIT_SRC),$(wildcard tests/unit/*.c)))
+FUZZ_SRC  := $(sort $(wildcard tests/fuzz/fuzz_*.c))
+FUZZ_SUPPORT_SRC := $(sort $(filter-out $(FUZZ_SRC),$(wildcard tests/fuzz/*.c)))
+PRELOAD_SRC := $(sort $(wildcard tests/preload/*.c))
+BENCH_SRC := $(sort $(wildcard bench/*.c))
+
+GEN_C     := $(if $(filter store/sqlite,$(MODULES)),$(BUILD)/gen/sql_sqlite.c)
+OBJ       := $(BUILD)/obj
+LIB_OBJ   := $(LIB_C:%=$(OBJ)/%.o) $(LIB_CC:%=$(OBJ)/%.o) $(GEN_C:$(BUILD)/%=$(OBJ)/%.o)
+LIB       := $(BUILD)/libxtrace.a
+UNIT_BIN  := $(UNIT_SRC:tests/unit/%.c=$(BUILD)/tests/unit/%)
+FUZZ_BIN  := $(FUZZ_SRC:tests/fuzz/%.c=$(BUILD)/tests/fuzz/%)
+PRELOAD_SO := $(PRELOAD_SRC:tests/preload/%.c=$(BUILD)/tests/preload/%.so)
+BENCH_BIN := $(BENCH_SRC:bench/%.c=$(BUILD)/bench/%)
+
+# ---- flags ---------------------------------------------------------------------------------------------------------
+
+ifeq ($(origin CC),default)
+CC := gcc
+endif
+ifeq ($(origin CXX),default)
+CXX := g++
+endif
+ifeq ($(origin AR),default)
+AR := ar
+endif
+
+# $(call accepts,FLAG): the flag, if this compiler takes it without a warning.
+accepts = $(shell $(CC) -Werror $(1) -x c -c -o /dev/null /dev/null 2>/dev/null && echo '$(1)')
+
+WARN     := -Wall -Wextra -Wshadow
+WARN_C   := -Wconversion -Wstrict-prototypes -Wvla
+ifeq ($(WERROR),1)
+WARN     += -Werror
+endif
+
+HARDEN   := -fstack-protector-strong $(call accepts,-fstack-clash-protection)
+SANITIZE :=
+ifeq ($(MODE),release)
+OPT      := -O2 -g
+HARDEN   += -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2
+else ifeq ($(MODE),debug)
+OPT      := -Og -g3
+else ifeq ($(MODE),asan)
+OPT      := -O1 -g -fno-omit-frame-pointer
+SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=all
+else ifeq ($(MODE),tsan)
+OPT      := -O1 -g -fno-omit-frame-pointer
+SANITIZE := -fsanitize=thread
+else ifeq ($(MODE),fuzz)
+OPT      := -O1 -g -fno-omit-frame-pointer
+SANITIZE := -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all
+else
+$(error MODE must be release, debug, asan, tsan or fuzz, not "$(MODE)")
+endif
+
+PKGS     := libmicrohttpd sqlite3 libzstd zlib simdjson gnutls
+# The fallback serves machines without pkg-config; `help` and `clean` must work on those too.
+LIBS     ?= $(or $(shell $(PKG_CONFIG) --libs $(PKGS) 2>/dev/null),-lmicrohttpd -lsqlite3 -lzstd -lz -lsimdjson -lgnutls)
+PKG_INC  := $(shell $(PKG_CONFIG) --cflags $(PKGS) 2>/dev/null)
+
+# assert() stays on in every mode: it guards against our own bugs, and costs nothing that was measured.
+CPPFLAGS_ALL := -Isrc $(PKG_INC) -DXTRACE_VERSION='"$(VERSION)"' $(CPPFLAGS)
+COMMON       := $(OPT) -fPIE -pthread $(HARDEN) $(SANITIZE) $(WARN)
+# An empty _GNU_SOURCE is what a file's own "#define _GNU_SOURCE" says, so that both may stand.
+CFLAGS_ALL   := -std=gnu11 -D_GNU_SOURCE= $(COMMON) $(WARN_C) $(CFLAGS)
+CXXFLAGS_ALL := -std=c++17 -fno-exceptions -fno-rtti $(COMMON) $(CXXFLAGS)
+LDFLAGS_ALL  := -pie -pthread -Wl,-z,relro -Wl,-z,now -Wl,-z,noexecstack -Wl,--as-needed $(SANITIZE) $(LDFLAGS)
+LDLIBS_ALL   := $(LIBS) -lm
+
+# ---- the server ----------------------------------------------------------------------------------------------------
+
+.PHONY: all
+all: $(BUILD)/xtrace
+
+ifeq ($(MAIN_SRC),)
+$(BUILD)/xtrace:
+	@echo "src/main.c is missing" >&2; exit 1
+else
+$(BUILD)/xtrace: $(OBJ)/src/main.c.o $(LIB)
+	$(call say,LD,$@)$(CXX) $(LDFLAGS_ALL) -o $@ $< $(LIB) $(LDLIBS_ALL)
+endif
+
+# The archive is made anew, so that an object whose source is gone does not stay in it.
+$(LIB): $(LIB_OBJ) $(BUILD)/objects
+	@rm -f $@
+	$(call say,AR,$@)$(AR) rcs $@ $(LIB_OBJ)
+
+$(OBJ)/%.c.o: %.c $(BUILD)/flags
+	@mkdir -p $(@D)
+	$(call say,CC,$<)$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) -MMD -MP -c -o $@ $<
+
+$(OBJ)/%.cc.o: %.cc $(BUILD)/flags
+	@mkdir -p $(@D)
+	$(call say,CXX,$<)$(CXX) $(CPPFLAGS_ALL) $(CXXFLAGS_ALL) -MMD -MP -c -o $@ $<
+
+$(OBJ)/gen/%.c.o: $(BUILD)/gen/%.c $(BUILD)/flags
+	@mkdir -p $(@D)
+	$(call say,CC,$<)$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) -MMD -MP -c -o $@ $<
+
+$(BUILD)/gen/sql_sqlite.c: $(SQLITE_SQL) tools/embed-sql $(BUILD)/migrations
+	@mkdir -p $(@D)
+	$(call say,GEN,$@)tools/embed-sql sqlite store/sqlite/migrations.h $(SQLITE_SQL) > $@
+
+# Files that change only when what they hold changes: a new compiler, flag or version rebuilds all, a source that came
+# or went remakes the archive, a migration likewise the embedded table.
+.PHONY: always
+always:
+define remember
+	@mkdir -p $(@D)
+	@printf '%s\n' '$(subst ','\'',$(1))' | cmp -s - $@ || printf '%s\n' '$(subst ','\'',$(1))' > $@
+endef
+$(BUILD)/flags: always
+	$(call remember,$(CC) $(CXX) $(MODE) $(CPPFLAGS_ALL) $(CFLAGS_ALL) $(CXXFLAGS_ALL) $(LDFLAGS_ALL))
+$(BUILD)/objects: always
+	$(call remember,$(LIB_OBJ))
+$(BUILD)/migrations: always
+	$(call remember,$(SQLITE_SQL))
+# Read by tests/run: it gives sanitizer builds more time and their options.
+$(BUILD)/mode: always
+	$(call remember,$(MODE))
+
+# ---- other builds --------------------------------------------------------------------------------------------------
+
+.PHONY: debug asan tsan fuzz
+debug: ; $(MAKE) BUILD=$(BUILD)/debug MODE=debug all unit
+asan:  ; $(MAKE) BUILD=$(BUILD)/asan MODE=asan all unit
+tsan:  ; $(MAKE) BUILD=$(BUILD)/tsan MODE=tsan all unit
+fuzz:  ; $(MAKE) BUILD=$(BUILD)/fuzz MODE=fuzz CC=$(CLANG) CXX=$(CLANGXX) fuzz-programs
+
+# ---- tests ---------------------------------------------------------------------------------------------------------
+
+.PHONY: unit test asan-test tsan-test test-crash test-clients test-fault
+# Unit tests (one program a file) and the libraries that suites preload into the server.
+unit: $(UNIT_BIN) $(PRELOAD_SO) $(BUILD)/mode
+
+$(UNIT_BIN): $(BUILD)/tests/unit/%: $(OBJ)/tests/unit/%.c.o $(UNIT_SUPPORT_SRC:%=$(OBJ)/%.o) $(LIB)
+	@mkdir -p $(@D)
+	$(call say,LD,$@)$(CXX) $(LDFLAGS_ALL) -o $@ $(filter %.o,$^) $(LIB) $(LDLIBS_ALL) -lcmocka
+
+$(PRELOAD_SO): $(BUILD)/tests/preload/%.so: tests/preload/%.c $(BUILD)/flags
+	@mkdir -p $(@D)
+	$(call say,CC,$<)$(CC) $(CPPFLAGS_ALL) -std=gnu11 -D_GNU_SOURCE= $(OPT) $(WARN) -fPIC -pthread -MMD -MP -shared -o $@ $< -ldl
+
+test: all unit
+	tests/run --build $(BUILD) $(TEST_ARGS)
+
+asan-test: asan
+	tests/run --build $(BUILD)/asan $(TEST_ARGS)
+
+tsan-test: tsan
+	tests/run --build $(BUILD)/tsan $(TEST_ARGS)
+
+# The long forms. They are bounded, but not short.
+test-crash: all unit
+	XTRACE_TEST_ROUNDS=$(or $(ROUNDS),500) tests/run --build $(BUILD) --campaign --timeout 7200 --only tests/crash/ $(TEST_ARGS)
+
+test-fault: all unit
+	tests/run --build $(BUILD) --campaign --timeout 1800 --only tests/fault/ $(TEST_ARGS)
+
+test-clients: all
+	tests/run --build $(BUILD) --campaign --timeout 900 --only tests/clients/ $(TEST_ARGS)
+
+# ---- fuzzing -------------------------------------------------------------------------------------------------------
+
+.PHONY: fuzz-programs fuzz-run
+fuzz-programs: $(FUZZ_BIN) $(BUILD)/mode
+
+$(FUZZ_BIN): $(BUILD)/tests/fuzz/%: $(OBJ)/tests/fuzz/%.c.o $(FUZZ_SUPPORT_SRC:%=$(OBJ)/%.o) $(LIB)
+	@mkdir -p $(@D)
+	$(call say,LD,$@)$(CXX) $(LDFLAGS_ALL) -fsanitize=fuzzer -o $@ $(filter %.o,$^) $(LIB) $(LDLIBS_ALL)
+
+# Each target for FUZZ_SECONDS from its seeds in tests/fuzz/corpus/<name>/; what it finds stays below $(BUILD).
+fuzz-run: fuzz
+	tools/fuzz-run $(BUILD)/fuzz $(FUZZ_SECONDS)
+
+# ---- bench ---------------------------------------------------------------------------------------------------------
+
+.PHONY: bench bench-programs
+bench-programs: $(BENCH_BIN)
+
+$(BENCH_BIN): $(BUILD)/bench/%: $(OBJ)/bench/%.c.o $(LIB)
+	@mkdir -p $(@D)
+	$(call say,LD,$@)$(CXX) $(LDFLAGS_ALL) -o $@ $(filter %.o,$^) $(LIB) $(LDLIBS_ALL)
+
+bench: all bench-programs
+	@if [ -x bench/run ]; then exec bench/run --build $(BUILD) $(BENCH_ARGS); else echo "bench/run is missing" >&2; exit 1; fi
+
+# ---- checks --------------------------------------------------------------------------------------------------------
+
+.PHONY: lint check-format check-tidy check-layers check-banned check-headers fmt
+lint: check-layers check-banned check-headers check-format check-tidy
+
+FORMATTED := $(sort $(wildcard src/*.c) $(LIB_C) $(LIB_CC) $(HEADERS) \
+	$(wildcard tests/*/*.c tests/*/*.h bench/*.c bench/*.h))
+
+check-layers:
+	tools/check-layers
+
+check-banned:
+	tools/check-banned
+
+check-headers:
+	CC='$(CC)' tools/check-headers $(CPPFLAGS_ALL)
+
+check-format:
+	$(if $(FORMATTED),$(CLANG_FORMAT) --dry-run -Werror $(FORMATTED))
+
+check-tidy: $(BUILD)/compile_commands.json $(GEN_C)
+	CLANG_TIDY='$(CLANG_TIDY)' tools/check-tidy $(BUILD) $(MAIN_SRC) $(LIB_C) $(LIB_CC)
+
+fmt:
+	$(if $(FORMATTED),$(CLANG_FORMAT) -i $(FORMATTED))
+
+# ---- compile_commands.json -----------------------------------------------------------------------------------------
+
+$(BUILD)/compile_commands.json: $(BUILD)/flags $(BUILD)/objects tools/compile-commands
+	@{ printf '%s\n' $(foreach f,$(MAIN_SRC) $(LIB_C) $(UNIT_SRC) $(UNIT_SUPPORT_SRC) $(FUZZ_SRC) $(BENCH_SRC),'c $(f)') \
+	    $(foreach f,$(LIB_CC),'c++ $(f)'); } | \
+	CC='$(CC)' CXX='$(CXX)' tools/compile-commands \
+	    '$(subst ','\'',$(CPPFLAGS_ALL) $(CFLAGS_ALL))' '$(subst ','\'',$(CPPFLAGS_ALL) $(CXXFLAGS_ALL))' > $@
+
+.PHONY: compile_commands.json
+compile_commands.json: $(BUILD)/compile_commands.json
+	cp $< $@
+
+# ---- install, clean, help ------------------------------------------------------------------------------------------
+
+.PHONY: install clean help
+install: all
+	$(INSTALL) -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(UNITDIR) $(DESTDIR)$(SYSUSERSDIR) $(DESTDIR)$(DOCDIR)
+	$(INSTALL) -m 755 $(BUILD)/xtrace $(DESTDIR)$(PREFIX)/bin/xtrace
+	sed 's,/usr/local/bin/,$(PREFIX)/bin/,g' packaging/xtrace.service > $(BUILD)/xtrace.service
+	$(INSTALL) -m 644 $(BUILD)/xtrace.service $(DESTDIR)$(UNITDIR)/xtrace.service
+	$(INSTALL) -m 644 packaging/xtrace.sysusers $(DESTDIR)$(SYSUSERSDIR)/xtrace.conf
+	$(INSTALL) -m 644 $(wildcard README.md CHANGELOG.md SECURITY.md LICENSE docs/*.md) $(DESTDIR)$(DOCDIR)
+
+clean:
+	rm -rf $(BUILD)
+
+help:
+	@echo 'xtrace $(VERSION)'
+	@echo
+	@echo '  make                the server: $(BUILD)/xtrace'
+	@echo '  make debug          -Og -g3, in $(BUILD)/debug, with the unit tests'
+	@echo '  make asan, tsan     address+undefined+leak, thread sanitizer: $(BUILD)/asan, $(BUILD)/tsan'
+	@echo '  make unit           the unit tests, not run'
+	@echo '  make test           build and run all tests (TEST_ARGS="--only PATTERN")'
+	@echo '  make asan-test, tsan-test   the same suite on those builds'
+	@echo '  make test-crash     kill -9 while writing, 500 rounds (ROUNDS=n)'
+	@echo '  make test-fault     full disk, hostile clients, the long forms too'
+	@echo '  make test-clients   real SDKs from the package registries'
+	@echo '  make fuzz           the libFuzzer programs (clang): $(BUILD)/fuzz/tests/fuzz'
+	@echo '  make fuzz-run       each of them for FUZZ_SECONDS=$(FUZZ_SECONDS)'
+	@echo '  make bench          load generator against a fresh store (BENCH_ARGS)'
+	@echo '  make lint           layers, banned functions, headers, clang-format, clang-tidy'
+	@echo '  make fmt            rewrite the C sources with clang-format'
+	@echo '  make install        DESTDIR= PREFIX=$(PREFIX) UNITDIR= SYSUSERSDIR= DOCDIR='
+	@echo '  make compile_commands.json, clean, help'
+	@echo
+	@echo 'Variables: BUILD=dir  CC= CXX= (gcc or clang)  CFLAGS= LDFLAGS=  WERROR=1  V=1  MODULES="base json"'
+
+# ---- header dependencies -------------------------------------------------------------------------------------------
+
+-include $(patsubst %.o,%.d,$(LIB_OBJ) $(MAIN_SRC:%=$(OBJ)/%.o) \
+	$(UNIT_SRC:%=$(OBJ)/%.o) $(UNIT_SUPPORT_SRC:%=$(OBJ)/%.o) $(FUZZ_SRC:%=$(OBJ)/%.o) $(FUZZ_SUPPORT_SRC:%=$(OBJ)/%.o) \
+	$(BENCH_SRC:%=$(OBJ)/%.o)) $(PRELOAD_SO:.so=.d)
+.SECONDARY:
