@@ -249,7 +249,7 @@ static void refuse(struct ingest *in, struct ticket *t, const struct batch_part 
     struct refusal *r = &t->refusals[t->nrefusals++];
     r->kind = kind;
     r->index = index;
-    snprintf(r->msg, sizeof r->msg, "%s", err->msg);
+    r->err = *err;
 }
 
 /* Writes one batch; what is refused is halved until single records remain. XT_OK unless the store went away. The depth

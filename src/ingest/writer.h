@@ -25,7 +25,7 @@ enum record_kind { RECORD_TRACE, RECORD_OBSERVATION, RECORD_SAMPLE };
 struct refusal {
     enum record_kind kind;
     size_t index; /* in the batch's list of that kind */
-    char msg[200];
+    struct xt_err err;
 };
 struct ingest_outcome {
     enum xt_code code; /* XT_OK: committed (all but the refused ones); else nothing is promised, see err */
