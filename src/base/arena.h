@@ -10,6 +10,10 @@
 
 #include "base/str.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 struct arena_chunk;
 struct arena {
     struct arena_chunk *head;
@@ -36,3 +40,7 @@ char *arena_bytes(struct arena *a, size_t n) __attribute__((warn_unused_result))
 void alloc_fail_at(uint64_t n);
 /* True when the fault injected above is due; called by arena and buf (and by wrappers of other allocations). */
 bool alloc_should_fail(void);
+
+#ifdef __cplusplus
+}
+#endif

@@ -7,6 +7,10 @@
 
 #include "base/str.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 struct buf {
     char *p; /* NUL-terminated when not NULL */
     size_t n, cap, max;
@@ -25,3 +29,7 @@ void buf_printf(struct buf *b, const char *fmt, ...) __attribute__((format(print
 static inline struct str buf_str(const struct buf *b) { return (struct str){ b->p ? b->p : "", b->n }; }
 /* Moves the bytes out (free() them); the buffer is empty afterwards. NULL when nothing was ever written. */
 char *buf_take(struct buf *b, size_t *ret_n);
+
+#ifdef __cplusplus
+}
+#endif

@@ -6,6 +6,10 @@
 
 #include "base/str.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 /* Exactly n bytes from 2n hex digits of any case. */
 bool hex_decode(struct str s, uint8_t *out, size_t n);
 void hex_encode(const uint8_t *in, size_t n, char *out /* 2n bytes, lower case, no NUL */);
@@ -27,3 +31,7 @@ size_t utf8_cut(struct str s, size_t n);
 size_t json_unescape(struct str s, bool lenient, char *out);
 /* Constant-time equality (content; the length may leak). */
 bool mem_eq_const_time(struct str a, struct str b);
+
+#ifdef __cplusplus
+}
+#endif

@@ -2,6 +2,10 @@
 #pragma once
 #include <stdarg.h>
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 enum xt_code {
     XT_OK = 0,
     XT_EINVAL,        /* 400 BAD_REQUEST */
@@ -33,3 +37,7 @@ enum xt_code xt_fail(struct xt_err *err, enum xt_code code, const char *fmt, ...
 unsigned xt_code_status(enum xt_code code);     /* HTTP status */
 const char *xt_code_word(enum xt_code code);    /* "BAD_REQUEST" ... */
 const char *xt_code_default(enum xt_code code); /* "Not Found", "Internal Error" ...: the contract's texts (2.4) */
+
+#ifdef __cplusplus
+}
+#endif

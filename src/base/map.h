@@ -8,6 +8,10 @@
 #include "base/arena.h"
 #include "base/str.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 struct map_slot;
 struct map {
     struct arena *arena;
@@ -21,3 +25,7 @@ void *map_get(const struct map *m, struct str key);
 bool map_put(struct map *m, struct str key, void *value);
 /* The hash itself (SipHash-like, keyed per process). */
 uint64_t map_hash(struct str key);
+
+#ifdef __cplusplus
+}
+#endif

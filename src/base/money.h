@@ -10,6 +10,10 @@
 
 #include "base/str.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 typedef __int128 money; /* 1e-18 USD */
 #define MONEY_TEXT_MAX 64
 
@@ -21,3 +25,7 @@ void money_split(money m, int64_t *ret_nano, int64_t *ret_atto); /* saturates na
 money money_join(int64_t nano, int64_t atto);
 money money_add(money a, money b); /* saturates */
 double money_to_f64(money m);
+
+#ifdef __cplusplus
+}
+#endif

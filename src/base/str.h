@@ -5,6 +5,10 @@
 #include <stdint.h>
 #include <string.h>
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 struct str {
     const char *p;
     size_t n;
@@ -38,3 +42,7 @@ bool str_to_u64(struct str s, uint64_t *ret);
 /* A JSON number's grammar or what strtod takes without hex, blanks or names; false for inf/nan/overflow. */
 bool str_to_f64(struct str s, double *ret);
 uint64_t str_hash(struct str s); /* FNV-1a folded; for tables in memory of bounded size, not for hostile keys at scale */
+
+#ifdef __cplusplus
+}
+#endif
