@@ -249,7 +249,7 @@ check-banned:
 	tools/check-banned
 
 check-headers:
-	CC='$(CC)' tools/check-headers $(CPPFLAGS_ALL)
+	CC='$(CC)' CPPFLAGS='$(PKG_INC)' tools/check-headers
 
 check-format:
 	$(if $(FORMATTED),$(CLANG_FORMAT) --dry-run -Werror $(FORMATTED))
