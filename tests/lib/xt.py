@@ -32,6 +32,7 @@ Server       .port .pid .dir (XTRACE_DATA_DIR) .db .request() .get() .post() .ba
 Processes    T.cli("keys", "list", dir=...) -> Result(rc, out, err); T.exits(env, args) for starts that must fail.
 Files        T.tmp() gives a directory that is removed at the end.
 Conn         one raw connection: send(bytes), reply(), request(), closed(), close().
+Locked       `with locked(server):` another process' write transaction: the store cannot be written meanwhile.
 Others       uid(), wait(fn, seconds), threads(n, fn), differ(want, got), zstd_raw(), zstd_rle(), unzstd(), now().
 
 A server that dies in a test fails that test and is started again on its directory.  Sanitizer reports on stderr and
@@ -42,6 +43,7 @@ import atexit
 import base64
 import collections
 import concurrent.futures
+import contextlib
 import ctypes
 import ctypes.util
 import datetime
@@ -53,6 +55,7 @@ import select
 import shutil
 import signal
 import socket
+import sqlite3
 import struct
 import subprocess
 import sys
@@ -62,7 +65,7 @@ import traceback
 import uuid
 
 __all__ = """Suite Server Conn Reply Skip Fail Result get post req Exact Raw Hdr Like ANY err uid wait threads differ
-             holds must bearer basic now iso zstd_raw zstd_rle unzstd encode_request TOKEN PK SK BEARER KEYS
+             holds must bearer basic now iso zstd_raw zstd_rle unzstd encode_request locked TOKEN PK SK BEARER KEYS
              TRACE_KEYS OBSERVATION_KEYS""".split()
 
 TOKEN, PK, SK = "tok-secret-123", "pk", "sk"
@@ -610,6 +613,19 @@ class Server:
         r = self.quick("GET", "/api/public/traces/" + id, **opts)
         must(r.status == 200, "trace %s answered %r" % (id, r))
         return r.json
+
+
+@contextlib.contextmanager
+def locked(server, seconds=20):
+    """Holds the database's write lock, as another process would."""
+    db = sqlite3.connect(server.db, timeout=seconds, isolation_level=None)
+    try:
+        db.execute("BEGIN EXCLUSIVE")
+        yield db
+    finally:
+        if db.in_transaction:
+            db.execute("ROLLBACK")
+        db.close()
 
 
 def base_env(home):
