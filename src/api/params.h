@@ -1,0 +1,38 @@
+/* params.h -- query parameters by table: one row a parameter, one loop, the contract's messages (2.4). */
+#pragma once
+#include "http/http.h"
+
+enum param_kind {
+    PARAM_STR,  /* struct str: absent when not sent */
+    PARAM_I64,  /* struct param_i64 */
+    PARAM_TIME, /* int64_t, left alone when not sent; beyond int64 ns it saturates */
+    PARAM_LIST  /* struct param_list: repeated, name[]=, or one comma-joined value (D1, langfuse-api 1.6) */
+};
+struct param_i64 {
+    int64_t v;
+    bool has;
+};
+struct param_list {
+    struct str *v;
+    size_t n;
+    bool has;
+};
+struct param {
+    const char *name;
+    enum param_kind kind;
+    void *dest;
+    bool required;
+};
+/* Unknown parameters are ignored; a repeated scalar, an unreadable value, a missing required one: XT_EINVAL. Text that is
+ * not UTF-8 is repaired. Values live in the request's arena. */
+enum xt_code params_read(struct http_req *req, const struct param *params, size_t n, struct xt_err *err)
+    __attribute__((warn_unused_result));
+
+/* page and limit of the contract (3.3): page >= 1, limit 1..200 (default 50); offset saturates. */
+struct page {
+    int64_t page, limit, offset;
+};
+struct page page_of(struct param_i64 page, struct param_i64 limit);
+/* {"page","limit","totalItems","totalPages"} */
+struct json_writer;
+void page_write_meta(struct json_writer *w, const struct page *p, int64_t total);
