@@ -278,7 +278,7 @@ compile_commands.json: $(BUILD)/compile_commands.json
 install: all
 	$(INSTALL) -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(UNITDIR) $(DESTDIR)$(SYSUSERSDIR) $(DESTDIR)$(DOCDIR)
 	$(INSTALL) -m 755 $(BUILD)/xtrace $(DESTDIR)$(PREFIX)/bin/xtrace
-	sed 's,/usr/local/bin/,$(PREFIX)/bin/,g' packaging/xtrace.service > $(BUILD)/xtrace.service
+	sed 's,/usr/local/,$(PREFIX)/,g' packaging/xtrace.service > $(BUILD)/xtrace.service
 	$(INSTALL) -m 644 $(BUILD)/xtrace.service $(DESTDIR)$(UNITDIR)/xtrace.service
 	$(INSTALL) -m 644 packaging/xtrace.sysusers $(DESTDIR)$(SYSUSERSDIR)/xtrace.conf
 	$(INSTALL) -m 644 $(wildcard README.md CHANGELOG.md SECURITY.md LICENSE docs/*.md) $(DESTDIR)$(DOCDIR)
