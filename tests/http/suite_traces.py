@@ -100,10 +100,10 @@ with T.server() as s:
             *[listed("orderBy=%s.%s" % (f, d), "AB" if d == "asc" else "BA") for d in ("asc", "desc")
               for f in ("timestamp", "name", "release", "version", "public", "bookmarked", "sessionId", "session_id", "latency",
                         "totalCost", "total_cost")],
-            *[listed("orderBy=%s.%s" % (f, d), "", lambda r: len(r.json["data"]) == 0, mine="userId=none")
-              for d in ("asc", "desc") for f in ("userId", "user_id")],
             get(L + "?userId=$U&orderBy=id.asc", 200, lambda r: r.json["data"][0]["id"] < r.json["data"][1]["id"]),
             get(L + "?userId=$U&orderBy=id.desc", 200, lambda r: r.json["data"][0]["id"] > r.json["data"][1]["id"])),
+        ("L07 userId orders", batch({"id": "$A", "userId": "1", "name": "$N"}), batch({"id": "$B", "userId": "2", "name": "$N"}),
+            *[listed("orderBy=%s.%s" % (f, d), o, mine="name=$N") for f in ("userId", "user_id") for d, o in (("asc", "AB"), ("desc", "BA"))]),
         ("L07 the order holds over pages", *three(), listed("orderBy=name.asc&limit=1&page=1", "B"),
             listed("orderBy=name.asc&limit=1&page=2", "C"), listed("orderBy=name.asc&limit=1&page=3", "A")),
         ("L08 nothing comes first going down, last going up",

@@ -36,8 +36,8 @@ Locked       `with locked(server):` another process' write transaction: the stor
 Others       uid(), wait(fn, seconds), threads(n, fn), differ(want, got), zstd_raw(), zstd_rle(), unzstd(), now().
 
 A server that dies in a test fails that test and is started again on its directory.  Sanitizer reports on stderr and
-exit codes other than 0 after SIGTERM fail the suite.  Under a sanitizer (T.sanitized) deadlines are three times
-longer and bounds of memory are not checked.  XTRACE_TEST_LONG=1 asks for the long forms of slow tests (T.long).
+exit codes other than 0 after SIGTERM fail the suite.  Under a sanitizer (T.sanitized) deadlines are three or four
+times longer and bounds of memory are not checked.  XTRACE_TEST_LONG=1 asks for the long forms of slow tests (T.long).
 """
 import atexit
 import base64
@@ -56,6 +56,7 @@ import shutil
 import signal
 import socket
 import sqlite3
+import ssl
 import struct
 import subprocess
 import sys
@@ -257,15 +258,17 @@ def encode_request(method, path, body=None, auth=None, headers=(), ct="applicati
 
 
 class Conn:
-    """One raw connection.  `rcvbuf` makes the receive buffer small, for clients that do not read."""
+    """One raw connection.  `rcvbuf` makes the receive buffer small, for clients that do not read; `tls`: a context."""
 
-    def __init__(self, port, timeout=10.0, rcvbuf=None):
+    def __init__(self, port, timeout=10.0, rcvbuf=None, tls=None):
         self.sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         if rcvbuf:
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, rcvbuf)
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.sock.settimeout(timeout)
         self.sock.connect(("127.0.0.1", port))
+        if tls:
+            self.sock = tls.wrap_socket(self.sock)
         self.data = b""
 
     def send(self, data):
@@ -351,6 +354,9 @@ class Conn:
 
     def _push(self, data):
         """Sends; an answer that comes before the end stops it (then: True)."""
+        if isinstance(self.sock, ssl.SSLSocket):
+            self.send(data)
+            return False
         view, poll = memoryview(data), select.poll()
         poll.register(self.sock, select.POLLIN | select.POLLOUT)
         while view:
@@ -462,6 +468,7 @@ class Server:
                     "XTRACE_SECRET_KEY": SK, "RATE_LIMIT_QPS": "100000", "RATE_LIMIT_BURST": "100000",
                     "METRICS_RETENTION_DAYS": "0", "TRACES_RETENTION_DAYS": "0"}
         self.env.update(env or {})
+        self.tls = ssl._create_unverified_context() if self.env.get("XTRACE_TLS_CERT") else None
         self.proc, self._port, self._conn, self.starts = None, None, None, 0
 
     # life
@@ -483,7 +490,7 @@ class Server:
                 if self.proc.poll() is not None:
                     break
                 try:
-                    with Conn(self._port, 2) as c:
+                    with Conn(self._port, 2, tls=self.tls) as c:
                         if c.request("GET", "/readyz").status == 200:
                             self.ready_seconds = time.monotonic() - t
                             return self
@@ -570,7 +577,7 @@ class Server:
 
     # requests
     def conn(self, timeout=10.0, **kw):
-        return Conn(self.port, timeout * self.slow, **kw)
+        return Conn(self.port, timeout * self.slow, tls=self.tls, **kw)
 
     def request(self, method, path, body=None, auth=BEARER, timeout=10.0, **opts):
         """One request on a connection of its own."""
@@ -779,8 +786,8 @@ class Suite:
             sys.exit("no program at --xtrace %s" % self.binary)
         with open(self.binary, "rb") as f:
             image = f.read()
-        self.sanitized = b"__asan_init" in image or b"__tsan_init" in image
-        self.slow = 3 if self.sanitized else 1
+        self.slow = 4 if b"__tsan_init" in image else 3 if b"__asan_init" in image else 1
+        self.sanitized = self.slow > 1
         self.long = os.environ.get("XTRACE_TEST_LONG") == "1"
         self.counts = collections.Counter()
         self.servers, self.dirs = [], []
