@@ -32,9 +32,9 @@
 #define REDZONE 0u
 #endif
 
-#define CHUNK_FIRST ((size_t)4096)         /* bytes, head included */
-#define CHUNK_LAST ((size_t)256 * 1024)    /* bytes, head included */
-#define LARGE ((size_t)64 * 1024)          /* bytes; above: a chunk of its own */
+#define CHUNK_FIRST ((size_t)4096)      /* bytes, head included */
+#define CHUNK_LAST ((size_t)256 * 1024) /* bytes, head included */
+#define LARGE ((size_t)64 * 1024)       /* bytes; above: a chunk of its own */
 
 struct arena_chunk {
     _Alignas(max_align_t) struct arena_chunk *next;
@@ -47,9 +47,7 @@ struct arena_chunk {
 /* Test hook: counts down to the allocation that fails; 0 is off. Atomic because tests run threads too. */
 static _Atomic uint64_t fail_countdown;
 
-void alloc_fail_at(uint64_t n) {
-    atomic_store_explicit(&fail_countdown, n, memory_order_relaxed);
-}
+void alloc_fail_at(uint64_t n) { atomic_store_explicit(&fail_countdown, n, memory_order_relaxed); }
 
 bool alloc_should_fail(void) {
     uint64_t n = atomic_load_explicit(&fail_countdown, memory_order_relaxed);
@@ -62,9 +60,7 @@ bool alloc_should_fail(void) {
     return false;
 }
 
-void arena_init(struct arena *a, size_t limit) {
-    *a = (struct arena){ .limit = limit };
-}
+void arena_init(struct arena *a, size_t limit) { *a = (struct arena){ .limit = limit }; }
 
 static void free_chunk(struct arena_chunk *c) {
     UNPOISON(c->data, c->size);
@@ -97,9 +93,7 @@ void arena_reset(struct arena *a) {
     }
 }
 
-static size_t room(const struct arena_chunk *c) {
-    return c->size - c->fill;
-}
+static size_t room(const struct arena_chunk *c) { return c->size - c->fill; }
 
 /* Takes n bytes off the chunk, or NULL when they do not fit. align is a power of two. */
 static inline void *carve(struct arena_chunk *c, size_t n, size_t align) {
@@ -183,9 +177,7 @@ void *arena_alloc(struct arena *a, size_t n, size_t size, size_t align) {
     return p ? memset(p, 0, bytes) : NULL;
 }
 
-char *arena_bytes(struct arena *a, size_t n) {
-    return alloc(a, n, 1);
-}
+char *arena_bytes(struct arena *a, size_t n) { return alloc(a, n, 1); }
 
 struct str arena_str(struct arena *a, struct str s) {
     if (!s.p) {

@@ -68,13 +68,9 @@ void buf_add(struct buf *b, const void *p, size_t n) {
     b->p[b->n] = '\0';
 }
 
-void buf_add_str(struct buf *b, struct str s) {
-    buf_add(b, s.p, s.n);
-}
+void buf_add_str(struct buf *b, struct str s) { buf_add(b, s.p, s.n); }
 
-void buf_add_c(struct buf *b, const char *s) {
-    buf_add(b, s, strlen(s));
-}
+void buf_add_c(struct buf *b, const char *s) { buf_add(b, s, strlen(s)); }
 
 void buf_add_char(struct buf *b, char c) {
     if (buf_reserve(b, 1)) {

@@ -9,13 +9,9 @@ static int64_t now_ns(clockid_t id) {
     return (int64_t)ts.tv_sec * NS_PER_SEC + ts.tv_nsec;
 }
 
-int64_t clock_now_ns(void) {
-    return now_ns(CLOCK_REALTIME);
-}
+int64_t clock_now_ns(void) { return now_ns(CLOCK_REALTIME); }
 
-int64_t clock_mono_ns(void) {
-    return now_ns(CLOCK_MONOTONIC);
-}
+int64_t clock_mono_ns(void) { return now_ns(CLOCK_MONOTONIC); }
 
 struct civil { /* a date and a time of day, UTC unless an offset stands beside */
     int64_t year;
@@ -162,16 +158,15 @@ enum time_parse time_parse_rfc3339(struct str s, int64_t *ret_ns) {
 
 /* ---- formatting ---- */
 
-static int64_t floor_div(int64_t a, int64_t b) {
-    return a / b - (a % b < 0);
-}
+static int64_t floor_div(int64_t a, int64_t b) { return a / b - (a % b < 0); }
 
 static struct civil civil_of_ns(int64_t ns) {
     struct civil c;
     int64_t seconds = floor_div(ns, NS_PER_SEC);
     int64_t days = floor_div(seconds, 86400);
     unsigned of_day = (unsigned)(seconds - days * 86400);
-    c.nano = (unsigned)(ns - (int64_t)((uint64_t)seconds * (uint64_t)NS_PER_SEC)); /* seconds * 1e9 may be below int64 */
+    c.nano =
+        (unsigned)(ns - (int64_t)((uint64_t)seconds * (uint64_t)NS_PER_SEC)); /* seconds * 1e9 may be below int64 */
     date_of_days(days, &c);
     c.hour = of_day / 3600;
     c.minute = of_day / 60 % 60;

@@ -56,18 +56,10 @@ enum xt_code xt_fail(struct xt_err *err, enum xt_code code, const char *fmt, ...
     return code;
 }
 
-static enum xt_code known(enum xt_code code) {
-    return (unsigned)code < XT_CODE_MAX ? code : XT_ESTORE;
-}
+static enum xt_code known(enum xt_code code) { return (unsigned)code < XT_CODE_MAX ? code : XT_ESTORE; }
 
-unsigned xt_code_status(enum xt_code code) {
-    return codes[known(code)].status;
-}
+unsigned xt_code_status(enum xt_code code) { return codes[known(code)].status; }
 
-const char *xt_code_word(enum xt_code code) {
-    return codes[known(code)].word;
-}
+const char *xt_code_word(enum xt_code code) { return codes[known(code)].word; }
 
-const char *xt_code_default(enum xt_code code) {
-    return codes[known(code)].text;
-}
+const char *xt_code_default(enum xt_code code) { return codes[known(code)].text; }

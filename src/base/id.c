@@ -30,16 +30,11 @@ static void hyphenated_encode(const uint8_t in[16], char out[UUID_TEXT]) {
 
 static bool uuid_decode(struct str s, uint8_t out[16]) {
     switch (s.n) {
-    case 32:
-        return hex_decode(s, out, 16);
-    case UUID_TEXT:
-        return hyphenated_decode(s.p, out);
-    case UUID_TEXT + 2:
-        return s.p[0] == '{' && s.p[37] == '}' && hyphenated_decode(s.p + 1, out);
-    case UUID_TEXT + 9:
-        return str_eq_nocase(str_sub(s, 0, 9), STR_LIT("urn:uuid:")) && hyphenated_decode(s.p + 9, out);
-    default:
-        return false;
+    case 32: return hex_decode(s, out, 16);
+    case UUID_TEXT: return hyphenated_decode(s.p, out);
+    case UUID_TEXT + 2: return s.p[0] == '{' && s.p[37] == '}' && hyphenated_decode(s.p + 1, out);
+    case UUID_TEXT + 9: return str_eq_nocase(str_sub(s, 0, 9), STR_LIT("urn:uuid:")) && hyphenated_decode(s.p + 9, out);
+    default: return false;
     }
 }
 

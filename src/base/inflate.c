@@ -25,8 +25,8 @@ static const struct {
     const char *name;
     enum coding coding;
 } codings[] = {
-    { "gzip", CODING_GZIP },         { "x-gzip", CODING_GZIP }, { "deflate", CODING_DEFLATE },
-    { "zstd", CODING_ZSTD },         { "identity", CODING_IDENTITY },
+    { "gzip", CODING_GZIP }, { "x-gzip", CODING_GZIP },       { "deflate", CODING_DEFLATE },
+    { "zstd", CODING_ZSTD }, { "identity", CODING_IDENTITY },
 };
 
 enum coding coding_parse(struct str name) {
@@ -43,8 +43,10 @@ enum coding coding_parse(struct str name) {
 }
 
 const char *coding_name(enum coding c) {
-    static const char *const names[] = { [CODING_IDENTITY] = "identity", [CODING_GZIP] = "gzip",
-                                         [CODING_DEFLATE] = "deflate",   [CODING_ZSTD] = "zstd",
+    static const char *const names[] = { [CODING_IDENTITY] = "identity",
+                                         [CODING_GZIP] = "gzip",
+                                         [CODING_DEFLATE] = "deflate",
+                                         [CODING_ZSTD] = "zstd",
                                          [CODING_UNKNOWN] = "unknown" };
     return names[(unsigned)c <= CODING_UNKNOWN ? c : CODING_UNKNOWN];
 }
@@ -57,9 +59,7 @@ static enum xt_code fail_too_big(const struct buf *out, struct xt_err *err) {
     return xt_fail(err, XT_ETOOBIG, "the decompressed body is larger than %zu bytes", out->max);
 }
 
-static enum xt_code fail_memory(struct xt_err *err) {
-    return xt_fail(err, XT_ENOMEM, "out of memory");
-}
+static enum xt_code fail_memory(struct xt_err *err) { return xt_fail(err, XT_ENOMEM, "out of memory"); }
 
 /* ---- zlib ---- */
 
@@ -74,9 +74,7 @@ static void zlib_free(void *opaque, void *p) {
 }
 
 /* zlib counts in 32 bits: at most this much is shown to it at once. */
-static uInt at_most_uint(size_t n) {
-    return n < UINT_MAX ? (uInt)n : UINT_MAX;
-}
+static uInt at_most_uint(size_t n) { return n < UINT_MAX ? (uInt)n : UINT_MAX; }
 
 /* Makes room for at least one more byte, unless the buffer is at its maximum. False: no memory. */
 static bool more_room(struct buf *out) {
@@ -159,8 +157,8 @@ static enum xt_code inflate_zlib(enum coding c, struct str in, struct buf *out, 
         return fail_memory(err);
     }
     size_t guess = in.n < GUESS_MAX / GUESS_RATIO ? in.n * GUESS_RATIO : GUESS_MAX;
-    enum xt_code code = buf_reserve(out, guess < out->max ? guess : out->max) ? inflate_members(&z, c, in, out, err)
-                                                                              : fail_memory(err);
+    enum xt_code code =
+        buf_reserve(out, guess < out->max ? guess : out->max) ? inflate_members(&z, c, in, out, err) : fail_memory(err);
     inflateEnd(&z);
     return code;
 }
@@ -176,10 +174,10 @@ static uint64_t le_bytes(struct str s, size_t at, size_t n) {
 }
 
 struct zstd_frame {
-    size_t header;     /* bytes before the first block */
-    uint64_t window;   /* bytes */
-    uint64_t content;  /* bytes that come out, UINT64_MAX when not stated */
-    bool single;       /* one segment: the output is the window, nothing is needed beside it */
+    size_t header;    /* bytes before the first block */
+    uint64_t window;  /* bytes */
+    uint64_t content; /* bytes that come out, UINT64_MAX when not stated */
+    bool single;      /* one segment: the output is the window, nothing is needed beside it */
     bool checksum;
 };
 
@@ -268,7 +266,7 @@ static enum xt_code zstd_frame_bound(struct str in, size_t enough, size_t *ret_i
 static enum xt_code zstd_bound(struct str in, size_t enough, size_t *ret, struct xt_err *err) {
     size_t sum = 0;
     while (in.n) {
-        size_t taken, gives;
+        size_t taken = 0, gives = 0;
         if (in.n < 8) {
             return fail_damaged(CODING_ZSTD, "the stream is cut off", err);
         }
@@ -285,7 +283,7 @@ static enum xt_code zstd_bound(struct str in, size_t enough, size_t *ret, struct
 
 static enum xt_code inflate_zstd(struct str in, struct buf *out, struct xt_err *err) {
     const size_t max = out->max, enough = max + ZSTD_BLOCK; /* a block more: what passes max is seen to pass it */
-    size_t bound;
+    size_t bound = 0;
     enum xt_code code = zstd_bound(in, enough, &bound, err);
     if (code != XT_OK) {
         return code;

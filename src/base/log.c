@@ -26,9 +26,7 @@ static const char *const words[] = {
 /* The one mutable global; relaxed, because a line more or less while it changes does not matter. */
 static _Atomic int current_level = LOG_INFO;
 
-void log_set_level(enum log_level level) {
-    atomic_store_explicit(&current_level, (int)level, memory_order_relaxed);
-}
+void log_set_level(enum log_level level) { atomic_store_explicit(&current_level, (int)level, memory_order_relaxed); }
 
 bool log_level_parse(const char *word, enum log_level *ret) {
     for (size_t i = 0; i < LEVELS; i++) {

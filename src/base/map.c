@@ -22,9 +22,7 @@ struct map_slot {
 
 /* ---- SipHash (Aumasson, Bernstein 2012), from its definition ---- */
 
-static inline uint64_t rotl(uint64_t v, unsigned n) {
-    return v << n | v >> (64 - n);
-}
+static inline uint64_t rotl(uint64_t v, unsigned n) { return v << n | v >> (64 - n); }
 
 static inline void sip_rounds(uint64_t v[4], unsigned n) {
     for (unsigned i = 0; i < n; i++) {
@@ -76,9 +74,7 @@ static inline __attribute__((always_inline)) uint64_t siphash(const uint64_t key
     return v[0] ^ v[1] ^ v[2] ^ v[3];
 }
 
-uint64_t map_siphash(const uint64_t key[2], unsigned c, unsigned d, struct str s) {
-    return siphash(key, c, d, s);
-}
+uint64_t map_siphash(const uint64_t key[2], unsigned c, unsigned d, struct str s) { return siphash(key, c, d, s); }
 
 static uint64_t process_key[2];
 static pthread_once_t process_key_once = PTHREAD_ONCE_INIT;
@@ -98,9 +94,7 @@ uint64_t map_hash(struct str key) {
 
 /* ---- the table ---- */
 
-void map_init(struct map *m, struct arena *a) {
-    *m = (struct map){ .arena = a };
-}
+void map_init(struct map *m, struct arena *a) { *m = (struct map){ .arena = a }; }
 
 /* The slot that holds key, or the free one where it belongs. cap > count. */
 static struct map_slot *find(const struct map *m, uint64_t mark, struct str key) {

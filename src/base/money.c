@@ -9,8 +9,8 @@
 #define MONEY_MAX ((money)(~(unsigned __int128)0 >> 1))
 #define MONEY_MIN (-MONEY_MAX - 1)
 
-#define DIGITS_KEPT 38                         /* 10^38 - 1 fits the 128 bits */
-#define EXP_LIMIT INT64_C(1000000000000000)    /* larger written exponents are taken for this one */
+#define DIGITS_KEPT 38                      /* 10^38 - 1 fits the 128 bits */
+#define EXP_LIMIT INT64_C(1000000000000000) /* larger written exponents are taken for this one */
 
 struct decimal { /* digits * 10^exp10, and `cut` when digits that are not zero were left out */
     unsigned __int128 digits;
@@ -19,9 +19,7 @@ struct decimal { /* digits * 10^exp10, and `cut` when digits that are not zero w
     bool negative, cut;
 };
 
-static bool is_digit(struct str s, size_t i) {
-    return i < s.n && s.p[i] >= '0' && s.p[i] <= '9';
-}
+static bool is_digit(struct str s, size_t i) { return i < s.n && s.p[i] >= '0' && s.p[i] <= '9'; }
 
 static void add_digit(struct decimal *d, char c, bool fraction) {
     if (d->count == DIGITS_KEPT) {
@@ -131,9 +129,7 @@ void money_split(money m, int64_t *ret_nano, int64_t *ret_atto) {
     *ret_atto = atto;
 }
 
-money money_join(int64_t nano, int64_t atto) {
-    return (money)nano * ATTO_PER_NANO + atto;
-}
+money money_join(int64_t nano, int64_t atto) { return (money)nano * ATTO_PER_NANO + atto; }
 
 money money_add(money a, money b) {
     money sum;

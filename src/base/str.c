@@ -44,9 +44,7 @@ bool str_ends(struct str s, const char *suffix) {
     return s.p && s.n >= n && memcmp(s.p + s.n - n, suffix, n) == 0;
 }
 
-static bool is_blank(char c) {
-    return c == ' ' || c == '\t' || c == '\r' || c == '\n';
-}
+static bool is_blank(char c) { return c == ' ' || c == '\t' || c == '\r' || c == '\n'; }
 
 struct str str_trim(struct str s) {
     while (s.n && is_blank(s.p[0])) {
@@ -90,7 +88,8 @@ bool str_to_u64(struct str s, uint64_t *ret) {
     uint64_t v = 0;
     for (size_t i = 0; i < s.n; i++) {
         unsigned digit = (unsigned)(unsigned char)s.p[i] - '0';
-        if (digit > 9 || __builtin_mul_overflow(v, UINT64_C(10), &v) || __builtin_add_overflow(v, (uint64_t)digit, &v)) {
+        if (digit > 9 || __builtin_mul_overflow(v, UINT64_C(10), &v) ||
+            __builtin_add_overflow(v, (uint64_t)digit, &v)) {
             return false;
         }
     }
@@ -120,7 +119,7 @@ struct decimal { /* +-digits * 10^exp10 */
     bool negative;
     size_t n; /* significant digits in text */
     int64_t exp10;
-    uint64_t head; /* the digits as an integer; right when n <= 19 */
+    uint64_t head;               /* the digits as an integer; right when n <= 19 */
     char text[DIGITS_KEPT + 32]; /* room for the sticky digit and "e-20000" */
 };
 
