@@ -27,28 +27,30 @@ enum json_type { JSON_NULL, JSON_BOOL, JSON_NUMBER, JSON_STRING, JSON_ARRAY, JSO
 struct json {
     uint8_t type; /* enum json_type */
     bool boolean;
-    bool expanded;     /* containers: `child` is built (an empty container has none) */
-    struct str key;    /* member name, unescaped; absent in arrays and at the root */
-    struct str raw;    /* the value's text in the document: digits, "quoted", {...}, [...] */
-    struct str text;   /* JSON_STRING: unescaped */
+    bool expanded;      /* containers: `child` is built (an empty container has none) */
+    struct str key;     /* member name, unescaped; absent in arrays and at the root */
+    struct str raw;     /* the value's text in the document: digits, "quoted", {...}, [...] */
+    struct str text;    /* JSON_STRING: unescaped */
     struct json *child; /* containers: first member or element, in order of the document */
     struct json *next;
 };
 
 struct json_opts {
-    unsigned max_depth; /* nested containers allowed; the document {} has depth 1 */
-    bool lenient;       /* a lone surrogate becomes U+FFFD instead of failing (OTLP) */
+    unsigned max_depth; /* nested containers allowed, 1024 at most; the document {} has depth 1 */
+    bool lenient;       /* a lone surrogate becomes U+FFFD instead of failing (OTLP); raw text keeps its escape */
     /* Asked for each container but the root: expand it into nodes? NULL: all of them. `parent` is expanded; its `key`
-     * is set, its other members are not to be looked at. `depth` is that of the container (root 1). */
+     * is set, its other members are not to be looked at. `depth` is that of the container (root 1). Must not parse. */
     bool (*expand)(void *arg, unsigned depth, const struct json *parent, struct str key);
     void *arg;
+    bool raw_arrays; /* arrays below the root stay raw text: `expand` is not asked */
 };
 
 /* XT_EINVAL with reason and byte offset for bad JSON (also an empty text, and a number beyond double: 1e999);
  * XT_ETOOBIG when the arena's limit is reached. */
 enum xt_code json_parse(struct arena *arena, struct str text, const struct json_opts *opts, const struct json **ret,
                         struct xt_err *err) __attribute__((warn_unused_result));
-/* Is this text one valid JSON value? Copies it (any padding), no nodes. */
+/* Is this text one valid JSON value, strictly? Copies it (any padding), no nodes. False also without memory to look:
+ * what is not known to be JSON is kept as a string. */
 bool json_valid(struct str text, unsigned max_depth);
 /* Member by name (the last one of equal names), or NULL; o may be NULL or no object. */
 const struct json *json_get(const struct json *o, const char *key);
@@ -56,7 +58,8 @@ const struct json *json_get(const struct json *o, const char *key);
 bool json_i64(const struct json *v, int64_t *ret);
 /* JSON_NUMBER as double; false beyond double. */
 bool json_f64(const struct json *v, double *ret);
-const char *json_type_name(const struct json *v); /* "null", "boolean", "integer", "number", "string", "array", "object" */
+/* "null", "boolean", "integer", "number", "string", "array", "object" */
+const char *json_type_name(const struct json *v);
 
 #ifdef __cplusplus
 }

@@ -8,6 +8,10 @@
 #include "base/money.h"
 #include "base/str.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 #define JW_DEPTH 64
 struct json_writer {
     struct buf *out;
@@ -23,7 +27,7 @@ void jw_arr(struct json_writer *w);
 void jw_end(struct json_writer *w); /* closes the innermost scope */
 void jw_key(struct json_writer *w, const char *key);
 void jw_key_str(struct json_writer *w, struct str key);
-void jw_str(struct json_writer *w, struct str s); /* absent: null. Escapes only '"', '\\' and bytes below 0x20 */
+void jw_str(struct json_writer *w, struct str s);   /* absent: null. Escapes only '"', '\\' and bytes below 0x20 */
 void jw_cstr(struct json_writer *w, const char *s); /* NULL: null */
 void jw_i64(struct json_writer *w, int64_t v);
 void jw_bool(struct json_writer *w, bool v);
@@ -43,3 +47,7 @@ void jw_kv_f64(struct json_writer *w, const char *key, double v);
 void jw_kv_bool(struct json_writer *w, const char *key, bool v);
 void jw_kv_null(struct json_writer *w, const char *key);
 void jw_kv_raw(struct json_writer *w, const char *key, struct str json);
+
+#ifdef __cplusplus
+}
+#endif
