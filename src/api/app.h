@@ -1,5 +1,7 @@
 /* app.h -- what the handlers share: made by main, const while the server runs but for what guards itself. */
 #pragma once
+#include <stdatomic.h>
+
 #include "conf/conf.h"
 #include "http/server.h"
 #include "ingest/writer.h"
@@ -12,7 +14,6 @@ struct app {
     const struct conf *conf;
     struct store *store;
     struct ingest *ingest;
-    struct http_server *http; /* set once, right after http_server_start returned */
     struct auth *auth;
     struct rate_limiter *limiter;
     int64_t default_project; /* number of the default tenant */

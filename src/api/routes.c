@@ -19,7 +19,7 @@ const struct http_route api_routes[] = {
     { .method = "POST", .path = "/v1/metrics/batch", .handle = ingest_metrics_batch, .rights = RIGHT_WRITE, .body = true,
       .summary = "Points of time series" },
     { .method = "POST", .path = "/api/public/otel/v1/traces", .handle = ingest_otlp_public, .rights = RIGHT_WRITE,
-      .body = true, .open_compat = true, .style = ERR_JSON, .summary = "OTLP/HTTP trace export as Langfuse's SDKs send it, protobuf or JSON" },
+      .body = true, .open_compat = true, .style = ERR_JSON_OTLP, .summary = "OTLP/HTTP trace export as Langfuse's SDKs send it, protobuf or JSON" },
     { .method = "POST", .path = "/v1/traces", .handle = ingest_otlp_standard, .rights = RIGHT_WRITE, .body = true,
       .style = ERR_OTLP, .summary = "OTLP/HTTP trace export, protobuf or JSON" },
     { .method = "GET", .path = "/api/public/projects", .handle = projects_list, .rights = RIGHT_READ, .open_compat = true,

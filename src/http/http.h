@@ -40,8 +40,11 @@ typedef enum http_result http_handler(struct http_req *req, struct xt_err *err);
 /* How errors of a route look. */
 enum http_error_style {
     ERR_JSON,      /* {"message","code"} */
-    ERR_OTLP       /* google.rpc.Status in the request's encoding; busy and unavailable are 503 */
+    ERR_JSON_OTLP, /* the same, but back-pressure is 503: exporters of OpenTelemetry drop on 429 (design section 2) */
+    ERR_OTLP       /* google.rpc.Status in the request's encoding; back-pressure is 503 */
 };
+/* Readable bytes after the end of every body (parsers read in blocks). */
+#define HTTP_BODY_PADDING 64
 
 /* One row a route; docs/api.md is generated from the rows. `path`: ":x" captures one segment. HEAD goes to GET rows. */
 struct http_route {
@@ -61,6 +64,7 @@ struct http_route {
 struct arena *http_arena(struct http_req *req);
 const struct http_auth *http_auth_of(const struct http_req *req);
 void *http_app(const struct http_req *req);           /* the pointer given to http_server_start */
+struct http_server *http_server_of(const struct http_req *req);
 const struct http_route *http_route_of(const struct http_req *req);
 struct str http_path_param(const struct http_req *req, size_t i); /* decoded capture, %2F included; may hold any byte */
 /* First header of that name (case-insensitive), or absent. */

@@ -1,0 +1,132 @@
+/* jobs.c -- see jobs.h. `mu` guards stop, busy and the conditions; slices are counted so that jobs_stop can wait until
+ * none holds a pointer to the struct. */
+#include "jobs/jobs.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+
+#define FIRST_RUN_NS (600 * NS_PER_SEC) /* after the start: old data that is being loaded again gets some time to be read */
+#define INTERVAL_NS (3600 * NS_PER_SEC)
+
+struct retention {
+    struct jobs *jobs;
+    enum retain_kind kind;
+    const char *word;
+    int64_t days, cutoff;
+    uint64_t slices;
+    bool running; /* jobs.mu: a slice of it is queued or runs */
+};
+
+struct jobs {
+    struct ingest *ingest;
+    struct retention work[2];
+    pthread_t thread;
+    pthread_mutex_t mu;
+    pthread_cond_t wake, idle;
+    bool stop;
+};
+
+static void retention_over(struct retention *r) {
+    pthread_mutex_lock(&r->jobs->mu);
+    r->running = false;
+    pthread_cond_broadcast(&r->jobs->idle);
+    pthread_mutex_unlock(&r->jobs->mu);
+}
+
+/* One slice on the writer's thread; queues the next one while there is more. */
+static void slice(struct store *s, bool writable, void *arg) {
+    struct retention *r = arg;
+    struct xt_err err = { 0 };
+    bool more = false;
+    pthread_mutex_lock(&r->jobs->mu);
+    bool stop = r->jobs->stop;
+    pthread_mutex_unlock(&r->jobs->mu);
+    if (!stop && writable) {
+        if (s->ops->retain(s, r->kind, r->cutoff, &more, &err) != XT_OK) {
+            log_warn("event=retention_failed kind=%s message=\"%s\"", r->word, err.msg);
+            more = false;
+        }
+        r->slices++;
+    }
+    if (more && ingest_run(r->jobs->ingest, slice, r, &err) == XT_OK) return;
+    if (r->slices > 1) log_info("event=retention kind=%s slices=%llu", r->word, (unsigned long long)r->slices);
+    retention_over(r);
+}
+
+static void start_round(struct jobs *j) {
+    for (size_t i = 0; i < sizeof j->work / sizeof j->work[0]; i++) {
+        struct retention *r = &j->work[i];
+        struct xt_err err = { 0 };
+        pthread_mutex_lock(&j->mu);
+        bool skip = r->days == 0 || r->running || j->stop;
+        if (!skip) r->running = true;
+        pthread_mutex_unlock(&j->mu);
+        if (skip) continue;
+        r->cutoff = time_add(clock_now_ns(), -r->days * NS_PER_DAY);
+        r->slices = 0;
+        if (ingest_run(j->ingest, slice, r, &err) != XT_OK) retention_over(r);
+    }
+}
+
+static void *jobs_main(void *arg) {
+    struct jobs *j = arg;
+    int64_t due = clock_mono_ns() + FIRST_RUN_NS;
+    pthread_mutex_lock(&j->mu);
+    while (!j->stop) {
+        struct timespec ts = { .tv_sec = due / NS_PER_SEC, .tv_nsec = due % NS_PER_SEC };
+        if (pthread_cond_timedwait(&j->wake, &j->mu, &ts) != ETIMEDOUT || j->stop) continue;
+        pthread_mutex_unlock(&j->mu);
+        start_round(j);
+        due = clock_mono_ns() + INTERVAL_NS;
+        pthread_mutex_lock(&j->mu);
+    }
+    pthread_mutex_unlock(&j->mu);
+    return NULL;
+}
+
+enum xt_code jobs_start(const struct conf *conf, struct ingest *in, struct jobs **ret, struct xt_err *err) {
+    struct jobs *j = calloc(1, sizeof *j);
+    if (!j) return xt_fail(err, XT_ENOMEM, "out of memory");
+    j->ingest = in;
+    j->work[0] = (struct retention){ .jobs = j, .kind = RETAIN_TRACES, .word = "traces", .days = (int64_t)conf->traces_retention_days };
+    j->work[1] = (struct retention){ .jobs = j, .kind = RETAIN_SAMPLES, .word = "samples", .days = (int64_t)conf->metrics_retention_days };
+    pthread_mutex_init(&j->mu, NULL);
+    pthread_condattr_t ca;
+    pthread_condattr_init(&ca);
+    pthread_condattr_setclock(&ca, CLOCK_MONOTONIC);
+    pthread_cond_init(&j->wake, &ca);
+    pthread_cond_init(&j->idle, &ca);
+    pthread_condattr_destroy(&ca);
+    if (pthread_create(&j->thread, NULL, jobs_main, j) != 0) {
+        free(j);
+        return xt_fail(err, XT_ENOMEM, "cannot start the jobs thread");
+    }
+    *ret = j;
+    return XT_OK;
+}
+
+void jobs_stop(struct jobs *j) {
+    if (!j) return;
+    int64_t until = clock_mono_ns() + 2 * NS_PER_SEC; /* a slice in a store that hangs must not hold the stop */
+    struct timespec ts = { .tv_sec = until / NS_PER_SEC, .tv_nsec = until % NS_PER_SEC };
+    pthread_mutex_lock(&j->mu);
+    j->stop = true;
+    pthread_cond_signal(&j->wake);
+    pthread_mutex_unlock(&j->mu);
+    pthread_join(j->thread, NULL);
+    pthread_mutex_lock(&j->mu);
+    int rc = 0;
+    while ((j->work[0].running || j->work[1].running) && rc != ETIMEDOUT) rc = pthread_cond_timedwait(&j->idle, &j->mu, &ts);
+    bool busy = j->work[0].running || j->work[1].running;
+    pthread_mutex_unlock(&j->mu);
+    if (busy) return; /* the process is about to end; the slice still points here */
+    pthread_mutex_destroy(&j->mu);
+    pthread_cond_destroy(&j->wake);
+    pthread_cond_destroy(&j->idle);
+    free(j);
+}
