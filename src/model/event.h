@@ -39,6 +39,7 @@ struct trace {
     enum merge_mode merge;
     int64_t timestamp; /* explicit one, or TIME_NONE */
     struct str name, user, session, release, version, environment, external_id;
+    bool name_weak;           /* the name is the root span's: it fills a missing name and never replaces a stored one */
     struct str project_label; /* client's projectId; shown and filtered inside the tenant (D9) */
     struct str *tags;         /* tags_has: a list was given, maybe empty */
     size_t ntags;
@@ -55,6 +56,7 @@ struct observation {
     struct id id, trace_id, parent_id;
     enum merge_mode merge;
     struct str type, name; /* type upper case for OTLP, as sent natively; absent: GENERATION on first insert */
+    struct str version;    /* of the application, as OTLP and Langfuse events state it beside the trace's */
     int64_t start, end, completion_start;
     struct str model, model_parameters, input, output, metadata; /* the last four JSON text */
     struct str usage;    /* JSON text as sent (kept; not returned) */
@@ -100,9 +102,11 @@ struct batch {
     size_t dropped; /* points without a value (D5) and the like: counted, not stored */
 };
 
-/* Heap object; `arena_limit` bytes bound everything it will hold beside the body. NULL: no memory. */
+/* Heap object; `arena_limit` bytes bound everything it will hold beside the body. `received` is now. NULL: no memory. */
 struct batch *batch_new(size_t arena_limit);
 void batch_free(struct batch *b); /* NULL is fine */
+/* Room for so many more records, so that the lists need not grow; false: no memory. */
+bool batch_reserve(struct batch *b, size_t traces, size_t observations, size_t samples);
 /* New zeroed-to-absent record at the end of the list, or NULL (no memory). Pointers move as lists grow: index again. */
 struct trace *batch_add_trace(struct batch *b);
 struct observation *batch_add_observation(struct batch *b);
