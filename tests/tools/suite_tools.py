@@ -56,7 +56,8 @@ def include(*names):
 
 
 DOWNWARDS = {
-    "src/main.c": include("base/str.h", "api/api.h", "jobs/jobs.h", "store/store.h"),
+    "src/main.c": include("base/str.h", "api/api.h", "cmd/cmd.h", "store/store.h"),
+    "src/cmd/keys.c": include("cmd/cmd.h", "api/auth.h", "jobs/jobs.h"),
     "src/base/str.c": include("base/str.h", "<string.h>"),
     "src/json/json_read.cc": include("json/json_read.h", "base/str.h", "<simdjson.h>"),
     "src/model/event.h": include("base/str.h", "json/json_read.h"),
@@ -76,6 +77,7 @@ for path, name, says in [
     ("src/store/store.c", "ingest/queue.h", "store must not see ingest"),
     ("src/ingest/writer.c", "api/api.h", "ingest must not see api"),
     ("src/jobs/retention.c", "api/api.h", "jobs must not see api"),
+    ("src/api/traces.c", "cmd/cmd.h", "api must not see cmd"),
     ("src/api/traces.c", "store/sqlite/sqlite.h", "an engine is known to store/ alone"),
     ("src/main.c", "store/sqlite/sqlite.h", "an engine is known to store/ alone"),
     ("src/store/postgres/open.c", "store/sqlite/sqlite.h", "engines do not see each other"),
@@ -92,7 +94,7 @@ check("layers: a directory without a place", {"src/extra/x.c": "\n"}, "not in th
 check("banned: names in comments, strings, members and longer names", {
     "src/base/good.c": '/* strcpy(a, b)\n   sprintf( */ // gets(x)\n'
                        'int f(void) { log("strcpy(a)"); my_strcpy(1); snprintf(b, 1, "\\"atoi(\\""); return \'"\'; }\n'
-                       "int operand(int x) { return x; } int g(void) { return operand(strtol_l(1)); }\n"}, run=banned)
+                       "int operand(int x) { return x; } int g(void) { return operand(strtol_l(1)); } /* \\uXXXX */\n"}, run=banned)
 for call in ("strcpy strcat sprintf vsprintf gets strtok atoi atol atoll alloca localtime gmtime asctime ctime rand "
              "srand").split():
     check("banned: " + call, {"src/api/bad.c": 'int f(void) {\n  x = "a"; %s (1); /* b */ }\n' % call},
