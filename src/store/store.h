@@ -92,8 +92,11 @@ struct store_ops {
 
     /* [any] Consistent copy to a new file, beside a running server; XT_ECONFLICT when the file exists. */
     enum xt_code (*backup)(struct store *s, const char *file, struct xt_err *err);
-    /* Self-test: integrity, rollups and indexes against rows when deep; one line a finding into `report`. */
+    /* Self-test: integrity, rollups and indexes against rows when deep; one line a finding into `report`, and a last
+     * line of counts. XT_ESTORE when there are findings. */
     enum xt_code (*check)(struct store *s, bool deep, struct buf *report, struct xt_err *err);
+    /* No store is open: puts a backup where `url` says. XT_ECONFLICT when there is data already or a server runs. */
+    enum xt_code (*restore)(const char *url, const char *file, struct xt_err *err);
 };
 
 struct store {
@@ -106,3 +109,5 @@ extern const struct store_ops store_sqlite_ops;
 /* Chooses the engine by the URL's scheme, opens. On failure nothing stays open. */
 enum xt_code store_open(struct store *s, const struct store_conf *conf, struct xt_err *err);
 void store_close(struct store *s);
+/* Puts a backup in the place of a store that does not exist yet: checked first, then all or nothing. */
+enum xt_code store_restore(const char *url, const char *file, struct xt_err *err);

@@ -16,13 +16,17 @@
 
 #define SQL_MAX_STATEMENTS 96
 
-/* A connection with its cache of prepared statements, by slot. */
+/* A connection with its cache of prepared statements, by slot. Opened on first use (the writer: by open). */
 struct conn {
-    sqlite3 *db;
+    sqlite3 *db;                             /* NULL: not open */
     sqlite3_stmt *stmts[SQL_MAX_STATEMENTS]; /* by enum sql_id */
     int64_t deadline;                        /* monotonic ns; TIME_NONE: none. Checked by the progress handler */
+    int64_t busy_ns, busy_until;             /* how long a locked file is tried again; when the present wait ends */
+    enum xt_code failed;                     /* of the present use: last code that conn_fail gave */
+    bool broken;                             /* file trouble: reopen before the next use */
     struct conn *next;                       /* free list of the pool */
 };
+enum conn_role { CONN_WRITER, CONN_CATALOG, CONN_READER, CONN_COPY /* backup, check: long reads */ };
 
 /* All statements that are prepared once; texts in statements.c (one table). Add rows there, never SQL elsewhere on a hot
  * path. */
@@ -34,7 +38,8 @@ enum sql_id {
 };
 _Static_assert(SQL_COUNT <= SQL_MAX_STATEMENTS, "raise SQL_MAX_STATEMENTS");
 
-struct write_state; /* write.c: what the writer keeps between groups (counters, caches) */
+struct write_state;  /* write.c: what the writer keeps between groups (counters, caches) */
+struct sample_state; /* samples.c: the same for samples */
 
 struct sqlite_store {
     struct store_conf conf; /* strings copied */
@@ -42,30 +47,50 @@ struct sqlite_store {
     int lock_fd; /* -1: not held */
     struct conn writer;
     struct write_state *ws;
+    struct sample_state *samples; /* NULL until the first sample */
+    int wal_frames, wal_done;     /* frames in the log after the last commit; of them handled by checkpoints */
+    int wal_retry;                /* frames at which a reset that readers prevented is tried again */
     struct conn catalog;
     pthread_mutex_t catalog_mu;
     struct conn *readers; /* array of conf.readers */
     struct conn *free_readers;
-    pthread_mutex_t pool_mu;
-    pthread_cond_t pool_cv;
+    struct conn ping; /* reserved, so that busy readers can't starve it */
+    bool ping_taken;
+    pthread_mutex_t pool_mu; /* free_readers, ping_taken */
+    pthread_cond_t pool_cv;  /* monotonic clock */
     uint64_t hash_key[2]; /* of index entries, from state */
     /* Counters, relaxed: statistics only. */
     _Atomic uint64_t reads, read_errors, read_timeouts;
 };
 static inline struct sqlite_store *engine_of(struct store *s) { return (struct sqlite_store *)s->engine; }
 
-/* ---- engine.c ---- */
-/* The statement of that slot, reset and with bindings cleared. NULL: prepare failed (err filled). */
+/* ---- conn.c ---- */
+/* Opens it with the settings of its role. On failure db stays NULL. The messages name the file: for stderr. */
+enum xt_code conn_open(struct conn *c, const struct sqlite_store *e, enum conn_role role, struct xt_err *err);
+void conn_close(struct conn *c); /* finalizes its statements; also one that is not open */
+/* The statement of that slot, reset and with bindings cleared. NULL: prepare failed (err and c->failed filled). */
 sqlite3_stmt *conn_stmt(struct conn *c, enum sql_id id, struct xt_err *err);
 /* Maps an SQLite result to our codes and fills err; never returns XT_OK. `what` is for the log, not for SQL text.
  * FULL, IOERR, BUSY, LOCKED, CANTOPEN, READONLY: XT_EUNAVAILABLE; INTERRUPT: XT_ETIMEOUT; TOOBIG, CONSTRAINT, MISMATCH,
  * RANGE: XT_EREFUSED; NOMEM: XT_ENOMEM; the rest XT_ESTORE. */
 enum xt_code conn_fail(struct conn *c, int rc, const char *what, struct xt_err *err);
 enum xt_code conn_exec(struct conn *c, const char *sql, struct xt_err *err);
+/* Steps a statement that returns no rows, then resets it. */
+enum xt_code conn_run(struct conn *c, sqlite3_stmt *st, const char *what, struct xt_err *err);
+/* Begins a transaction: immediate to write, else one snapshot of reads. */
+enum xt_code conn_begin(struct conn *c, bool immediate, struct xt_err *err);
+/* Commits; when that fails the transaction is rolled back and the connection is usable again. */
+enum xt_code conn_commit(struct conn *c, struct xt_err *err);
+/* Resets running statements and ends an open transaction, if SQLite has not done so itself. Never fails. */
+void conn_rollback(struct conn *c);
+/* ---- engine.c ---- */
 /* Takes a read connection, waiting until the deadline. NULL: err filled (XT_ETIMEOUT). Begins nothing. */
 struct conn *reader_get(struct sqlite_store *e, int64_t deadline, struct xt_err *err);
 void reader_put(struct sqlite_store *e, struct conn *c); /* resets all statements, ends an open transaction */
-/* Binding and reading text; absent <-> NULL. Column text is valid until the next step. */
+/* ---- value.c ---- */
+/* Binding and reading text; absent <-> NULL. Column text is valid until the next step. Bound bytes are not copied: they
+ * live until the statement was stepped. What SQLite can't take (over its length limit) is bound as a value of a type
+ * that every STRICT column refuses, so that the statement fails with XT_EREFUSED instead of losing data. */
 void bind_str(sqlite3_stmt *st, int i, struct str s);
 void bind_blob(sqlite3_stmt *st, int i, struct str s);
 void bind_time(sqlite3_stmt *st, int i, int64_t ns);  /* TIME_NONE <-> NULL */
@@ -81,8 +106,24 @@ int64_t sum_to_i64(__int128 v); /* saturates */
 /* Keyed hash of index entries: SipHash of kind, project and key with the store's hash_key. */
 int64_t key_hash(const struct sqlite_store *e, unsigned kind, int64_t project, struct str key);
 
+/* ---- datadir.c ---- */
+/* Path of the database file named by "sqlite:PATH" or "sqlite://PATH": malloc'd, absolute or starting with "./". */
+enum xt_code url_to_path(const char *url, char **ret_path, struct xt_err *err);
+/* Directory of that file, malloc'd. NULL: no memory. */
+char *path_dir(const char *path);
+/* Creates the directory (0700, and what is missing above it). */
+enum xt_code dir_create(const char *dir, struct xt_err *err);
+/* Takes the lock of the directory. XT_ECONFLICT: another server has it. Released by close (or by the process' end). */
+enum xt_code dir_lock(const char *dir, int *ret_fd, struct xt_err *err);
+/* Makes the entries of a directory durable. */
+enum xt_code dir_sync(const char *dir, struct xt_err *err);
+/* Makes an empty file of mode 0600 unless there is one: SQLite would use 0644. */
+enum xt_code file_create(const char *path, struct xt_err *err);
 /* ---- files of the engine, one op each ---- */
 enum xt_code sqlite_migrate(struct store *s, struct xt_err *err);                                    /* migrate.c */
+#define SQLITE_APPLICATION_ID 0x78747263 /* "xtrc", in the header of every database of ours */
+/* Which schema is in that connection's file? 0: an empty file. Refuses foreign files and newer schemas. */
+enum xt_code schema_version(struct conn *c, const char *path, int *ret, struct xt_err *err);
 enum xt_code sqlite_prepare(struct store *s, struct batch *b, struct xt_err *err);                   /* payload.c */
 enum xt_code sqlite_write(struct store *s, const struct batch_part *parts, size_t n, struct xt_err *err); /* write.c */
 enum xt_code write_state_load(struct sqlite_store *e, struct xt_err *err);
@@ -91,6 +132,7 @@ void write_state_free(struct sqlite_store *e);
 enum xt_code samples_write(struct sqlite_store *e, const struct batch_part *part, struct xt_err *err);
 /* After a rollback: forget caches that may name rows which are not there. */
 void samples_forget(struct sqlite_store *e);
+void samples_free(struct sqlite_store *e);
 enum xt_code sqlite_retain_samples(struct sqlite_store *e, int64_t cutoff, bool *ret_more, struct xt_err *err);
 enum xt_code sqlite_retain_traces(struct sqlite_store *e, int64_t cutoff, bool *ret_more, struct xt_err *err); /* retain.c */
 enum xt_code sqlite_traces_list(struct store *s, const struct trace_query *q, trace_visitor *visit, void *arg,
@@ -108,6 +150,7 @@ enum xt_code sqlite_keys_list(struct store *s, struct arena *a, struct store_key
 enum xt_code sqlite_key_create(struct store *s, const struct store_key *k, int64_t *ret_id, struct xt_err *err);
 enum xt_code sqlite_key_revoke(struct store *s, int64_t id, struct xt_err *err);
 enum xt_code sqlite_backup(struct store *s, const char *file, struct xt_err *err);                    /* backup.c */
+enum xt_code sqlite_restore(const char *url, const char *file, struct xt_err *err);
 enum xt_code sqlite_check(struct store *s, bool deep, struct buf *report, struct xt_err *err);        /* check.c */
 /* check.c calls it when deep: rollups, trace aggregates and look-ups against the rows (verify.c). */
 enum xt_code sqlite_verify(struct sqlite_store *e, struct conn *c, struct buf *report, struct xt_err *err);

@@ -1,0 +1,45 @@
+/* store.c -- which engine serves a URL. Everything else is dispatched through store_ops by the callers themselves. */
+#include "store/store.h"
+
+#include <string.h>
+
+static const struct store_ops *const engines[] = { &store_sqlite_ops };
+
+/* The engine of a URL's scheme. URLs may hold passwords: the message shows the scheme alone. */
+static enum xt_code engine_find(const char *url, const struct store_ops **ret, struct xt_err *err) {
+    const char *colon = url ? strchr(url, ':') : NULL;
+    if (!colon)
+        return xt_fail(err, XT_EINVAL, "database URL: no scheme; use sqlite:PATH");
+    struct str scheme = { url, (size_t)(colon - url) };
+    for (size_t i = 0; i < sizeof engines / sizeof *engines; i++) {
+        if (str_eq_c(scheme, engines[i]->scheme)) {
+            *ret = engines[i];
+            return XT_OK;
+        }
+    }
+    return xt_fail(err, XT_EINVAL, "database URL: this program does not know the scheme \"%.*s\"; use sqlite:PATH",
+                   (int)(scheme.n > 40 ? 40 : scheme.n), scheme.p);
+}
+
+enum xt_code store_open(struct store *s, const struct store_conf *conf, struct xt_err *err) {
+    *s = (struct store){ 0 };
+    enum xt_code code = engine_find(conf->url, &s->ops, err);
+    if (code != XT_OK)
+        return code;
+    code = s->ops->open(s, conf, err);
+    if (code != XT_OK)
+        store_close(s);
+    return code;
+}
+
+void store_close(struct store *s) {
+    if (s->ops)
+        s->ops->close(s);
+    *s = (struct store){ 0 };
+}
+
+enum xt_code store_restore(const char *url, const char *file, struct xt_err *err) {
+    const struct store_ops *ops;
+    enum xt_code code = engine_find(url, &ops, err);
+    return code == XT_OK ? ops->restore(url, file, err) : code;
+}
