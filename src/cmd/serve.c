@@ -1,0 +1,244 @@
+/* serve.c -- start and stop of the server.
+ *
+ * Start: configuration, token, store (lock, schema), writer, jobs, listener: what a part needs is there before it.
+ * Stop (SIGTERM, SIGINT): readiness says 503, no new connections, open requests finish while the writer still runs, the
+ * writer drains, the store closes; all within stop_timeout_ms. A second signal ends the process at once: what was
+ * acknowledged is on disk by then anyway. */
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <semaphore.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "api/api.h"
+#include "api/app.h"
+#include "api/auth.h"
+#include "api/ratelimit.h"
+#include "base/clock.h"
+#include "base/codec.h"
+#include "base/id.h"
+#include "base/log.h"
+#include "cmd/cmd.h"
+#include "jobs/jobs.h"
+
+#define TOKEN_BYTES 24
+#define TOKEN_TEXT (2 * TOKEN_BYTES + 1)
+
+struct server {
+    struct conf_source source;
+    struct store store;
+    bool store_open;
+    struct app app;
+    struct http_server *http;
+    struct jobs *jobs;
+    char token[TOKEN_TEXT]; /* when it was made by us */
+    bool token_made;        /* now, not read from the file */
+    char token_path[4096];
+};
+
+/* ---- token ---- */
+
+static enum xt_code read_token(const char *path, char out[TOKEN_TEXT], struct xt_err *err) {
+    char text[TOKEN_TEXT + 1] = { 0 };
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return xt_fail(err, XT_ENOTFOUND, "token file %.150s: %s", path, strerror(errno));
+    ssize_t n = read(fd, text, sizeof text - 1);
+    close(fd);
+    struct str s = str_trim((struct str){ text, n > 0 ? (size_t)n : 0 });
+    if (s.n < 16 || s.n >= TOKEN_TEXT) return xt_fail(err, XT_EINVAL, "token file %.150s holds no token: remove it to get a new one", path);
+    memcpy(out, s.p, s.n);
+    out[s.n] = 0;
+    return XT_OK;
+}
+
+/* Written beside and renamed, so that a crash leaves no half a token. */
+static enum xt_code write_token(const char *path, const char *token, struct xt_err *err) {
+    char temp[4200];
+    snprintf(temp, sizeof temp, "%s.new", path);
+    int fd = open(temp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    size_t n = strlen(token);
+    bool ok = fd >= 0 && write(fd, token, n) == (ssize_t)n && write(fd, "\n", 1) == 1 && fsync(fd) == 0;
+    if (fd >= 0) ok = close(fd) == 0 && ok;
+    if (!ok || rename(temp, path) != 0) return xt_fail(err, XT_EUNAVAILABLE, "token file %.150s: %s", path, strerror(errno));
+    return XT_OK;
+}
+
+/* Without token and DATABASE_URL the first start makes a token and keeps it in the data directory (design section 5). */
+static enum xt_code settle_token(struct server *s, struct xt_err *err) {
+    struct conf *c = &s->source.conf;
+    if (c->bearer_token) return XT_OK;
+    if (c->database_url) return xt_fail(err, XT_EINVAL, "missing env API_BEARER_TOKEN");
+    snprintf(s->token_path, sizeof s->token_path, "%s/token", c->data_dir);
+    enum xt_code rc = read_token(s->token_path, s->token, err);
+    if (rc == XT_ENOTFOUND) {
+        uint8_t r[TOKEN_BYTES];
+        if (!random_bytes(r, sizeof r)) return xt_fail(err, XT_EUNAVAILABLE, "the system has no randomness");
+        hex_encode(r, sizeof r, s->token);
+        s->token[TOKEN_TEXT - 1] = 0;
+        s->token_made = true;
+        rc = write_token(s->token_path, s->token, err);
+    }
+    c->bearer_token = s->token;
+    return rc;
+}
+
+/* ---- parts ---- */
+
+static bool is_loopback(const char *addr) { return strncmp(addr, "127.", 4) == 0 || strncmp(addr, "[::1]", 5) == 0; }
+
+static enum xt_code start_auth(struct server *s, struct xt_err *err) {
+    const struct conf *c = &s->source.conf;
+    bool open = strcmp(c->internal_auth, "open") == 0 || (strcmp(c->internal_auth, "auto") == 0 && is_loopback(c->bind_addr));
+    struct auth_conf ac = {
+        .bearer_token = str_c(c->bearer_token), .public_key = str_c(c->public_key), .secret_key = str_c(c->secret_key),
+        .default_project = str_c(c->default_project), .default_number = s->app.default_project, .open_compat = c->open_compat,
+        .internal = open ? INTERNAL_OPEN : INTERNAL_REQUIRED,
+    };
+    s->app.auth = auth_new(&s->store, &ac, err);
+    s->app.limiter = s->app.auth ? rate_limiter_new(c->rate_qps, c->rate_burst) : NULL;
+    if (!s->app.auth) return XT_ENOMEM;
+    return s->app.limiter ? XT_OK : xt_fail(err, XT_ENOMEM, "out of memory");
+}
+
+static enum xt_code start_http(struct server *s, struct xt_err *err) {
+    const struct conf *c = &s->source.conf;
+    struct http_conf hc = {
+        .bind_addr = c->bind_addr, .tls_cert = c->tls_cert, .tls_key = c->tls_key, .cors_origins = c->cors_origins,
+        .max_body = c->max_body, .inflate_ratio = c->inflate_ratio, .max_connections = c->max_connections,
+        .threads = c->http_threads, .body_budget = c->body_budget, .idle_timeout_ms = c->idle_timeout_ms,
+        .header_timeout_ms = c->header_timeout_ms, .request_timeout_ms = c->request_timeout_ms,
+        .query_threads = c->query_threads, .query_queue = c->query_queue, .routes = api_routes, .nroutes = api_route_count,
+        .hooks = { auth_authorise, rate_admit, rate_refused }, .app = &s->app,
+    };
+    return http_server_start(&hc, &s->http, err);
+}
+
+static enum xt_code start(struct server *s, struct xt_err *err) {
+    const struct conf *c = &s->source.conf;
+    s->app.conf = c;
+    s->app.started_mono_ns = clock_mono_ns();
+    if (c->database_url && !c->bearer_token) return settle_token(s, err); /* before anything is touched */
+    enum xt_code rc = cmd_open_store(c, true, true, &s->store, err);
+    if (rc != XT_OK) return rc;
+    s->store_open = true;
+    s->app.store = &s->store;
+    if ((rc = settle_token(s, err)) != XT_OK) return rc; /* the directory exists and is ours now */
+    rc = s->store.ops->project_open(&s->store, str_c(c->default_project), &s->app.default_project, err);
+    if (rc != XT_OK) return rc;
+    if ((rc = start_auth(s, err)) != XT_OK) return rc;
+    struct ingest_conf ic = { .queue_max_bytes = c->queue_max_bytes, .group_max_records = c->group_max_records };
+    if ((rc = ingest_start(&s->store, &ic, &s->app.ingest, err)) != XT_OK) return rc;
+    if ((rc = jobs_start(c, s->app.ingest, &s->jobs, err)) != XT_OK) return rc;
+    return start_http(s, err);
+}
+
+/* The port that was bound stands in place of a 0. */
+static void announce(const struct server *s) {
+    const struct conf *c = &s->source.conf;
+    const char *colon = strrchr(c->bind_addr, ':');
+    int host = colon ? (int)(colon - c->bind_addr) : (int)strlen(c->bind_addr);
+    const char *scheme = c->tls_cert ? "https" : "http";
+    log_info("event=start version=%s addr=%.*s:%u store=%s rate_limit_qps=%llu rate_limit_burst=%llu max_body=%llu", XTRACE_VERSION,
+             host, c->bind_addr, http_server_port(s->http), s->store.ops->scheme, (unsigned long long)c->rate_qps,
+             (unsigned long long)c->rate_burst, (unsigned long long)c->max_body);
+    printf("xtrace listens on %s://%.*s:%u\n", scheme, host, c->bind_addr, http_server_port(s->http));
+    if (s->token[0] && (s->token_made || isatty(STDOUT_FILENO)))
+        printf("token: %s   (kept in %s)\n", s->token, s->token_path);
+    else if (s->token[0])
+        printf("token: in %s\n", s->token_path);
+    fflush(stdout);
+}
+
+/* ---- signals ---- */
+
+struct signals {
+    sigset_t set;
+    sem_t stop;
+    struct server *server;
+};
+
+static void *signals_main(void *arg) {
+    struct signals *sg = arg;
+    bool stopping = false;
+    for (;;) {
+        int sig = 0;
+        if (sigwait(&sg->set, &sig) != 0) continue;
+        if (sig == SIGHUP) {
+            struct xt_err err = { 0 };
+            if (sg->server->source.conf.tls_cert && http_server_reload_tls(sg->server->http, &err) != XT_OK)
+                log_error("event=tls_reload_failed message=\"%s\"", err.msg);
+            else
+                log_info("event=reload");
+            continue;
+        }
+        if (stopping) _exit(1);
+        stopping = true;
+        log_info("event=stop signal=%d", sig);
+        sem_post(&sg->stop);
+    }
+    return NULL;
+}
+
+/* ---- stop ---- */
+
+static void stop(struct server *s) {
+    int64_t deadline = clock_mono_ns() + (int64_t)s->source.conf.stop_timeout_ms * 1000000;
+    int64_t margin = (int64_t)s->source.conf.stop_timeout_ms * 1000000 / 5;
+    atomic_store_explicit(&s->app.stopping, true, memory_order_relaxed);
+    if (s->http) http_server_quiesce(s->http);
+    jobs_stop(s->jobs);
+    if (s->http) http_server_stop(s->http, deadline - margin);
+    if (s->app.ingest) {
+        if (!ingest_stop(s->app.ingest, deadline - margin / 2)) {
+            log_error("event=stop_forced message=\"the store did not return; nothing acknowledged is lost\"");
+            fflush(stdout);
+            _exit(0);
+        }
+        ingest_free(s->app.ingest);
+    }
+    auth_free(s->app.auth);
+    rate_limiter_free(s->app.limiter);
+    if (s->store_open) store_close(&s->store);
+    conf_done(&s->source);
+}
+
+int cmd_serve(int argc, char **argv, char **envp) {
+    static struct server s; /* one a process; large, and threads point into it until the end */
+    static struct signals sg;
+    struct xt_err err = { 0 };
+    int rest = 0;
+    if (!cmd_conf(argc, argv, envp, &s.source, &rest)) return 1;
+    if (rest != argc) {
+        fprintf(stderr, "xtrace: serve takes no arguments: \"%.40s\"\n", argv[rest]);
+        return 1;
+    }
+    signal(SIGPIPE, SIG_IGN);
+    sigemptyset(&sg.set);
+    sigaddset(&sg.set, SIGTERM);
+    sigaddset(&sg.set, SIGINT);
+    sigaddset(&sg.set, SIGHUP);
+    pthread_sigmask(SIG_BLOCK, &sg.set, NULL); /* inherited by every thread: only sigwait takes them */
+    sem_init(&sg.stop, 0, 0);
+    sg.server = &s;
+    if (start(&s, &err) != XT_OK) {
+        stop(&s);
+        return cmd_fail(&err);
+    }
+    pthread_t thread;
+    if (pthread_create(&thread, NULL, signals_main, &sg) != 0) {
+        xt_fail(&err, XT_ENOMEM, "cannot start the signal thread");
+        stop(&s);
+        return cmd_fail(&err);
+    }
+    pthread_detach(thread);
+    announce(&s);
+    while (sem_wait(&sg.stop) != 0) continue;
+    stop(&s);
+    log_info("event=stopped");
+    return 0;
+}
