@@ -35,9 +35,10 @@ Conn         one raw connection: send(bytes), reply(), request(), closed(), clos
 Locked       `with locked(server):` another process' write transaction: the store cannot be written meanwhile.
 Others       uid(), wait(fn, seconds), threads(n, fn), differ(want, got), zstd_raw(), zstd_rle(), unzstd(), now().
 
-A server that dies in a test fails that test and is started again on its directory.  Sanitizer reports on stderr and
-exit codes other than 0 after SIGTERM fail the suite.  Under a sanitizer (T.sanitized) deadlines are three or four
-times longer and bounds of memory are not checked.  XTRACE_TEST_LONG=1 asks for the long forms of slow tests (T.long).
+No test accepts a 500: the library raises on it.  A server that dies in a test fails that test and is started again on
+its directory.  Sanitizer reports on stderr and exit codes other than 0 after SIGTERM fail the suite.  Under a sanitizer
+(T.sanitized) deadlines are three or four times longer and bounds of memory are not checked.  XTRACE_TEST_LONG=1 asks for
+the long forms of slow tests (T.long).
 """
 import atexit
 import base64
@@ -320,6 +321,7 @@ class Conn:
             if status >= 200:
                 break
             interim.append(status)
+        must(status != 500, "a 500 was answered")   # whatever was asked: there is no good one
         r = Reply(status, reason, headers, b"", interim)
         length = r.h("content-length")
         if head or status in (204, 304):
