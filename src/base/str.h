@@ -21,7 +21,7 @@ struct str {
 static inline bool str_has(struct str s) { return s.p != NULL; }
 static inline struct str str_c(const char *s) { return s ? (struct str){ s, strlen(s) } : STR_NONE; }
 static inline bool str_eq(struct str a, struct str b) {
-    return a.n == b.n && (a.p == NULL) == (b.p == NULL) && (a.n == 0 || memcmp(a.p, b.p, a.n) == 0);
+    return a.p == b.p ? a.n == b.n : a.p && b.p && a.n == b.n && memcmp(a.p, b.p, a.n) == 0;
 }
 static inline bool str_eq_c(struct str a, const char *b) { return a.p != NULL && str_eq(a, str_c(b)); }
 /* Bytewise order; absent sorts before everything. */

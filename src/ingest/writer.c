@@ -12,6 +12,7 @@
  *  6. A store that is away (XT_EUNAVAILABLE and the like) refuses nothing: callers are told to send again. */
 #include "ingest/writer.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <math.h>
 #include <pthread.h>
@@ -270,6 +271,7 @@ static enum xt_code write_halving(struct ingest *in, struct ticket *t, const str
 static void write_group(struct ingest *in, struct ticket **group, size_t n) {
     struct batch_part parts[GROUP_MAX_TICKETS];
     struct xt_err err = { 0 };
+    assert(n > 0 && n <= GROUP_MAX_TICKETS);
     for (size_t i = 0; i < n; i++) parts[i] = whole(group[i]->batch);
     enum xt_code rc = write_parts(in, parts, n, &err);
     if (!is_refusal(rc)) {

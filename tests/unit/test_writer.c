@@ -1,0 +1,350 @@
+/* test_writer.c -- the ingest queue and its writer against a store that refuses, goes away or hangs on command. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "ingest/writer.h"
+
+/* ---- a store in memory: remembers the names of committed traces in order ---- */
+
+struct fake {
+    pthread_mutex_t mu;
+    pthread_cond_t cv;
+    bool hold;              /* writes wait while set */
+    bool waiting;           /* a write waits */
+    enum xt_code away;      /* every write and probe fails so */
+    unsigned writes, probes, groups_ok;
+    char committed[4000];   /* "a b c " */
+};
+static struct fake fake;
+
+static enum xt_code fake_write(struct store *s, const struct batch_part *parts, size_t n, struct xt_err *err) {
+    (void)s;
+    char names[4000] = "";
+    pthread_mutex_lock(&fake.mu);
+    fake.writes++;
+    fake.waiting = true;
+    pthread_cond_broadcast(&fake.cv);
+    while (fake.hold) pthread_cond_wait(&fake.cv, &fake.mu);
+    fake.waiting = false;
+    enum xt_code rc = fake.away != XT_OK ? xt_fail(err, fake.away, "away") : XT_OK;
+    for (size_t i = 0; rc == XT_OK && i < n; i++)
+        for (size_t t = parts[i].trace_from; rc == XT_OK && t < parts[i].trace_to; t++) {
+            struct str name = parts[i].b->traces[t].name;
+            if (str_starts(name, "bad")) rc = xt_fail(err, XT_EREFUSED, "%.*s is bad", STR_FMT(name));
+            size_t used = strlen(names);
+            snprintf(names + used, sizeof names - used, "%.*s ", STR_FMT(name));
+        }
+    if (rc == XT_OK) {
+        fake.groups_ok++;
+        strncat(fake.committed, names, sizeof fake.committed - strlen(fake.committed) - 1);
+    }
+    pthread_mutex_unlock(&fake.mu);
+    return rc;
+}
+static enum xt_code fake_probe(struct store *s, struct xt_err *err) {
+    (void)s;
+    pthread_mutex_lock(&fake.mu);
+    fake.probes++;
+    enum xt_code rc = fake.away;
+    pthread_mutex_unlock(&fake.mu);
+    return rc == XT_OK ? XT_OK : xt_fail(err, rc, "away");
+}
+static void fake_tidy(struct store *s) { (void)s; }
+static const struct store_ops fake_ops = { .scheme = "fake", .write = fake_write, .probe = fake_probe, .tidy = fake_tidy };
+static struct store fake_store = { .ops = &fake_ops };
+
+static void set(enum xt_code away, bool hold) {
+    pthread_mutex_lock(&fake.mu);
+    fake.away = away;
+    fake.hold = hold;
+    pthread_cond_broadcast(&fake.cv);
+    pthread_mutex_unlock(&fake.mu);
+}
+static void wait_until_writing(void) {
+    pthread_mutex_lock(&fake.mu);
+    while (!fake.waiting) pthread_cond_wait(&fake.cv, &fake.mu);
+    pthread_mutex_unlock(&fake.mu);
+}
+
+/* ---- callers ---- */
+
+struct caller {
+    pthread_mutex_t mu;
+    pthread_cond_t cv;
+    unsigned calls;
+    enum xt_code code;
+    size_t refused, first_refused;
+    char reason[240];
+    struct ticket *ticket;
+};
+static void on_done(void *arg, const struct ingest_outcome *o) {
+    struct caller *c = arg;
+    pthread_mutex_lock(&c->mu);
+    c->calls++;
+    c->code = o->code;
+    c->refused = o->refused_total;
+    if (o->nrefusals) {
+        c->first_refused = o->refusals[0].index;
+        snprintf(c->reason, sizeof c->reason, "%s", o->refusals[0].err.msg);
+    }
+    pthread_cond_signal(&c->cv);
+    pthread_mutex_unlock(&c->mu);
+}
+static bool wait_done(struct caller *c) {
+    int64_t until = clock_now_ns() + 10 * NS_PER_SEC;
+    struct timespec ts = { until / NS_PER_SEC, until % NS_PER_SEC };
+    int rc = 0;
+    pthread_mutex_lock(&c->mu);
+    while (c->calls == 0 && rc == 0) rc = pthread_cond_timedwait(&c->cv, &c->mu, &ts);
+    bool ok = c->calls == 1;
+    pthread_mutex_unlock(&c->mu);
+    return ok;
+}
+
+/* A batch of traces named by the words of `names`. */
+static struct batch *batch_of(const char *names) {
+    struct batch *b = batch_new(1 << 20);
+    struct str rest = str_c(names), word;
+    while (str_split(&rest, ' ', &word)) {
+        struct trace *t = batch_add_trace(b);
+        assert_non_null(t);
+        t->name = arena_str(&b->arena, word);
+        assert_true(id_from_text(&b->arena, word, &t->id));
+    }
+    return b;
+}
+static enum xt_code submit(struct ingest *in, const char *names, struct caller *c) {
+    struct xt_err err = { 0 };
+    memset(c, 0, sizeof *c);
+    pthread_mutex_init(&c->mu, NULL);
+    pthread_cond_init(&c->cv, NULL);
+    c->ticket = ticket_new(in, batch_of(names), on_done, c);
+    assert_non_null(c->ticket);
+    enum xt_code rc = ingest_submit(in, c->ticket, &err);
+    return rc;
+}
+
+static struct ingest *start(uint64_t max_bytes) {
+    struct ingest_conf conf = { .queue_max_bytes = max_bytes, .group_max_records = 100 };
+    struct ingest *in = NULL;
+    struct xt_err err = { 0 };
+    memset(&fake, 0, sizeof fake);
+    pthread_mutex_init(&fake.mu, NULL);
+    pthread_cond_init(&fake.cv, NULL);
+    assert_int_equal(ingest_start(&fake_store, &conf, &in, &err), XT_OK);
+    return in;
+}
+static void stop(struct ingest *in) {
+    assert_true(ingest_stop(in, clock_mono_ns() + 10 * NS_PER_SEC));
+    ingest_free(in);
+}
+
+/* ---- cases ---- */
+
+static void test_lone_batch_commits_at_once(void **state) {
+    (void)state;
+    struct ingest *in = start(1 << 20);
+    struct caller c;
+    assert_int_equal(submit(in, "a b", &c), XT_OK);
+    assert_true(wait_done(&c));
+    assert_int_equal(c.code, XT_OK);
+    assert_string_equal(fake.committed, "a b ");
+    ticket_unref(c.ticket);
+    stop(in);
+}
+
+static void test_groups_form_under_load(void **state) {
+    (void)state;
+    struct ingest *in = start(1 << 20);
+    struct caller first, rest[20];
+    set(XT_OK, true);
+    assert_int_equal(submit(in, "first", &first), XT_OK);
+    wait_until_writing();
+    for (size_t i = 0; i < 20; i++) assert_int_equal(submit(in, "x", &rest[i]), XT_OK);
+    set(XT_OK, false);
+    for (size_t i = 0; i < 20; i++) {
+        assert_true(wait_done(&rest[i]));
+        ticket_unref(rest[i].ticket);
+    }
+    assert_true(wait_done(&first));
+    ticket_unref(first.ticket);
+    assert_int_equal(fake.groups_ok, 2); /* the first, then everybody who came meanwhile */
+    stop(in);
+}
+
+static void test_bad_record_fails_alone(void **state) {
+    (void)state;
+    struct ingest *in = start(1 << 20);
+    struct caller blocker, good, mixed, after;
+    set(XT_OK, true);
+    assert_int_equal(submit(in, "z", &blocker), XT_OK);
+    wait_until_writing();
+    assert_int_equal(submit(in, "a b", &good), XT_OK);
+    assert_int_equal(submit(in, "c d e bad1 f g", &mixed), XT_OK);
+    assert_int_equal(submit(in, "h", &after), XT_OK);
+    set(XT_OK, false);
+    assert_true(wait_done(&blocker) && wait_done(&good) && wait_done(&mixed) && wait_done(&after));
+    assert_int_equal(good.code, XT_OK);
+    assert_int_equal(good.refused, 0);
+    assert_int_equal(mixed.code, XT_OK);
+    assert_int_equal(mixed.refused, 1);
+    assert_int_equal(mixed.first_refused, 3);
+    assert_string_equal(mixed.reason, "bad1 is bad");
+    assert_int_equal(after.refused, 0);
+    assert_string_equal(fake.committed, "z a b c d e f g h ");
+    struct ingest_stats st;
+    ingest_stats_get(in, &st);
+    assert_int_equal(st.refused_records, 1);
+    assert_int_equal(st.splits, 1);
+    ticket_unref(blocker.ticket), ticket_unref(good.ticket), ticket_unref(mixed.ticket), ticket_unref(after.ticket);
+    stop(in);
+}
+
+static void test_store_away_refuses_nothing_and_recovers(void **state) {
+    (void)state;
+    struct ingest *in = start(1 << 20);
+    struct caller c;
+    set(XT_EUNAVAILABLE, false);
+    assert_int_equal(submit(in, "a bad b", &c), XT_OK);
+    assert_true(wait_done(&c));
+    assert_int_equal(c.code, XT_EUNAVAILABLE);
+    assert_int_equal(c.refused, 0);
+    assert_int_equal(fake.writes, 1); /* not split: the store is away, the data is not at fault */
+    assert_false(ingest_healthy(in));
+    ticket_unref(c.ticket);
+    set(XT_OK, false);
+    int64_t until = clock_mono_ns() + 10 * NS_PER_SEC;
+    while (!ingest_healthy(in) && clock_mono_ns() < until) { /* by its own probe */
+        struct timespec ts = { 0, 1000000 };
+        nanosleep(&ts, NULL);
+    }
+    assert_true(ingest_healthy(in));
+    assert_true(fake.probes >= 1);
+    stop(in);
+}
+
+static void test_full_queue(void **state) {
+    (void)state;
+    struct ingest *in = start(1); /* a lone batch always fits, a second one never */
+    struct caller writing, queued, refused;
+    set(XT_OK, true);
+    assert_int_equal(submit(in, "a", &writing), XT_OK);
+    wait_until_writing();
+    assert_int_equal(submit(in, "b", &queued), XT_OK);
+    assert_int_equal(submit(in, "c", &refused), XT_EBUSY);
+    ticket_unref(refused.ticket);
+    set(XT_OK, false);
+    assert_true(wait_done(&writing) && wait_done(&queued));
+    assert_int_equal(refused.calls, 0);
+    assert_string_equal(fake.committed, "a b ");
+    ticket_unref(writing.ticket), ticket_unref(queued.ticket);
+    stop(in);
+}
+
+static void test_abandoned_is_not_written(void **state) {
+    (void)state;
+    struct ingest *in = start(1 << 20);
+    struct caller writing, gone;
+    set(XT_OK, true);
+    assert_int_equal(submit(in, "a", &writing), XT_OK);
+    wait_until_writing();
+    assert_int_equal(submit(in, "gone", &gone), XT_OK);
+    assert_false(ticket_abandon(writing.ticket)); /* too late: it is in a transaction */
+    assert_true(ticket_abandon(gone.ticket));
+    ticket_unref(gone.ticket);
+    set(XT_OK, false);
+    assert_true(wait_done(&writing));
+    assert_int_equal(writing.code, XT_OK);
+    ticket_unref(writing.ticket);
+    stop(in);
+    assert_int_equal(gone.calls, 0);
+    assert_string_equal(fake.committed, "a ");
+}
+
+static void test_stop_drains(void **state) {
+    (void)state;
+    struct ingest *in = start(1 << 20);
+    struct caller c[50], late;
+    set(XT_OK, true);
+    for (size_t i = 0; i < 50; i++) assert_int_equal(submit(in, "n", &c[i]), XT_OK);
+    set(XT_OK, false);
+    assert_true(ingest_stop(in, clock_mono_ns() + 10 * NS_PER_SEC));
+    for (size_t i = 0; i < 50; i++) {
+        assert_int_equal(c[i].calls, 1);
+        assert_int_equal(c[i].code, XT_OK);
+        ticket_unref(c[i].ticket);
+    }
+    assert_int_equal(submit(in, "late", &late), XT_EUNAVAILABLE);
+    ticket_unref(late.ticket);
+    ingest_free(in);
+}
+
+static void test_stop_with_a_store_that_hangs(void **state) {
+    (void)state;
+    struct ingest *in = start(1 << 20);
+    struct caller writing, queued;
+    set(XT_OK, true);
+    assert_int_equal(submit(in, "a", &writing), XT_OK);
+    wait_until_writing();
+    assert_int_equal(submit(in, "b", &queued), XT_OK);
+    assert_false(ingest_stop(in, clock_mono_ns() + NS_PER_SEC / 20));
+    assert_int_equal(queued.calls, 0); /* nothing was promised */
+    set(XT_OK, false);
+    assert_true(ingest_stop(in, clock_mono_ns() + 10 * NS_PER_SEC));
+    assert_int_equal(writing.code, XT_OK);
+    assert_int_equal(queued.code, XT_EUNAVAILABLE); /* it was told to send again instead of written after the deadline */
+    assert_string_equal(fake.committed, "a ");
+    ticket_unref(writing.ticket), ticket_unref(queued.ticket);
+    ingest_free(in);
+}
+
+static void task(struct store *s, bool writable, void *arg) {
+    (void)s;
+    pthread_mutex_lock(&fake.mu);
+    strncat(fake.committed, writable ? "task " : "unwell ", 10);
+    pthread_mutex_unlock(&fake.mu);
+    *(_Atomic int *)arg = 1;
+}
+
+static void test_tasks_run_between_groups(void **state) {
+    (void)state;
+    struct ingest *in = start(1 << 20);
+    struct xt_err err = { 0 };
+    static _Atomic int ran;
+    struct caller a;
+    set(XT_OK, true);
+    assert_int_equal(submit(in, "a", &a), XT_OK);
+    wait_until_writing();
+    assert_int_equal(ingest_run(in, task, (void *)&ran, &err), XT_OK);
+    set(XT_OK, false);
+    assert_true(wait_done(&a));
+    ticket_unref(a.ticket);
+    stop(in);
+    assert_int_equal(ran, 1);
+    assert_string_equal(fake.committed, "a task ");
+}
+
+int main(void) {
+    log_set_level(LOG_ERROR);
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_lone_batch_commits_at_once),
+        cmocka_unit_test(test_groups_form_under_load),
+        cmocka_unit_test(test_bad_record_fails_alone),
+        cmocka_unit_test(test_store_away_refuses_nothing_and_recovers),
+        cmocka_unit_test(test_full_queue),
+        cmocka_unit_test(test_abandoned_is_not_written),
+        cmocka_unit_test(test_stop_drains),
+        cmocka_unit_test(test_stop_with_a_store_that_hangs),
+        cmocka_unit_test(test_tasks_run_between_groups),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
