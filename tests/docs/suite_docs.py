@@ -79,7 +79,7 @@ def _():
 @T.case("docs/configuration.md and docs/api.md hold the tables that the program prints")
 def _():
     for page in ("configuration", "api"):
-        p = subprocess.run([T.xtrace, "docs", page], stdout=subprocess.PIPE, text=True, timeout=20)
+        p = subprocess.run([T.binary, "docs", page], stdout=subprocess.PIPE, text=True, timeout=20)
         must(p.returncode == 0 and len(p.stdout.splitlines()) > 10, "xtrace docs %s: exit %d" % (page, p.returncode))
         must(p.stdout in text_of("docs/%s.md" % page), "docs/%s.md differs from `xtrace docs %s`" % (page, page))
 
