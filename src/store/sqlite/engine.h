@@ -105,6 +105,8 @@ __int128 sum_join(int64_t hi, int64_t lo);
 int64_t sum_to_i64(__int128 v); /* saturates */
 /* Keyed hash of index entries: SipHash of kind, project and key with the store's hash_key. */
 int64_t key_hash(const struct sqlite_store *e, unsigned kind, int64_t project, struct str key);
+/* Kinds used for samples; those of the look-ups (lookup.h) are below 100. A series is hashed with its metric's number. */
+enum { HASH_METRIC = 100, HASH_SERIES = 101 };
 
 /* ---- datadir.c ---- */
 /* Path of the database file named by "sqlite:PATH" or "sqlite://PATH": malloc'd, absolute or starting with "./". */
@@ -152,5 +154,5 @@ enum xt_code sqlite_key_revoke(struct store *s, int64_t id, struct xt_err *err);
 enum xt_code sqlite_backup(struct store *s, const char *file, struct xt_err *err);                    /* backup.c */
 enum xt_code sqlite_restore(const char *url, const char *file, struct xt_err *err);
 enum xt_code sqlite_check(struct store *s, bool deep, struct buf *report, struct xt_err *err);        /* check.c */
-/* check.c calls it when deep: rollups, trace aggregates and look-ups against the rows (verify.c). */
+/* check.c calls it when deep, in its snapshot: rollups, trace aggregates and look-ups against the rows (verify.c). */
 enum xt_code sqlite_verify(struct sqlite_store *e, struct conn *c, struct buf *report, struct xt_err *err);
