@@ -74,10 +74,18 @@ static bool take_2(struct str *s, unsigned *ret) {
 /* Four digits, or a sign and at least four. *ret_cycle is the year modulo 400, right for any number of digits. */
 static bool take_year(struct str *s, int64_t *ret, unsigned *ret_cycle) {
     bool negative = take_char(s, '-');
-    bool sign = negative || take_char(s, '+');
+    if (!negative && !take_char(s, '+')) {
+        unsigned century, rest;
+        if (!take_2(s, &century) || !take_2(s, &rest)) {
+            return false;
+        }
+        *ret = (int64_t)century * 100 + rest;
+        *ret_cycle = (century * 100 + rest) % 400;
+        return true;
+    }
     int64_t year = 0;
     unsigned cycle = 0, count = 0, digit;
-    while ((sign || count < 4) && take_digit(s, &digit)) {
+    while (take_digit(s, &digit)) {
         year = year < YEAR_FAR ? year * 10 + digit : YEAR_FAR;
         cycle = (cycle * 10 + digit) % 400;
         count += count < 4;

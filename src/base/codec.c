@@ -7,24 +7,30 @@
 
 static const char hex_digits[] = "0123456789abcdef";
 
-/* Value of a hex digit; 0xff for any other byte. */
-static inline uint8_t hex_value(char c) {
-    uint8_t u = (uint8_t)c;
-    uint8_t digit = (uint8_t)(u - '0'), letter = (uint8_t)((u | 0x20) - 'a');
-    return digit < 10 ? digit : letter < 6 ? (uint8_t)(letter + 10) : 0xff;
+/* Value of a hex digit with HEX_OK set; 0 for any other byte. */
+#define HEX_OK 0x10
+static const uint8_t hex_values[256] = {
+    ['0'] = 0x10, ['1'] = 0x11, ['2'] = 0x12, ['3'] = 0x13, ['4'] = 0x14, ['5'] = 0x15, ['6'] = 0x16, ['7'] = 0x17,
+    ['8'] = 0x18, ['9'] = 0x19, ['a'] = 0x1a, ['b'] = 0x1b, ['c'] = 0x1c, ['d'] = 0x1d, ['e'] = 0x1e, ['f'] = 0x1f,
+    ['A'] = 0x1a, ['B'] = 0x1b, ['C'] = 0x1c, ['D'] = 0x1d, ['E'] = 0x1e, ['F'] = 0x1f,
+};
+
+/* The byte of two hex digits; clears HEX_OK in *ok when they are none. */
+static inline uint8_t hex_byte(const char *p, uint8_t *ok) {
+    uint8_t hi = hex_values[(uint8_t)p[0]], lo = hex_values[(uint8_t)p[1]];
+    *ok &= hi & lo;
+    return (uint8_t)(hi << 4 | (lo & 15));
 }
 
 bool hex_decode(struct str s, uint8_t *out, size_t n) {
     if (s.n / 2 != n || s.n % 2) {
         return false;
     }
-    uint8_t bad = 0;
+    uint8_t ok = HEX_OK;
     for (size_t i = 0; i < n; i++) {
-        uint8_t hi = hex_value(s.p[2 * i]), lo = hex_value(s.p[2 * i + 1]);
-        bad |= hi | lo; /* a value has its upper half clear */
-        out[i] = (uint8_t)(hi << 4 | (lo & 15));
+        out[i] = hex_byte(s.p + 2 * i, &ok);
     }
-    return bad < 16;
+    return ok & HEX_OK;
 }
 
 void hex_encode(const uint8_t *in, size_t n, char *out) {
@@ -38,30 +44,40 @@ void hex_encode(const uint8_t *in, size_t n, char *out) {
 
 static const char base64_digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
-#define B64_URL 0x40u /* set on the two digits of the URL-safe alphabet */
-#define B64_BAD 0x80u
+/* Value of a digit with B64_OK set, and B64_URL for the two of the URL-safe alphabet; 0 for any other byte. */
+#define B64_OK 0x80u
+#define B64_URL 0x40u
+static const uint8_t base64_values[256] = {
+    ['A'] = 128, ['B'] = 129, ['C'] = 130, ['D'] = 131, ['E'] = 132, ['F'] = 133, ['G'] = 134, ['H'] = 135, ['I'] = 136,
+    ['J'] = 137, ['K'] = 138, ['L'] = 139, ['M'] = 140, ['N'] = 141, ['O'] = 142, ['P'] = 143, ['Q'] = 144, ['R'] = 145,
+    ['S'] = 146, ['T'] = 147, ['U'] = 148, ['V'] = 149, ['W'] = 150, ['X'] = 151, ['Y'] = 152, ['Z'] = 153, ['a'] = 154,
+    ['b'] = 155, ['c'] = 156, ['d'] = 157, ['e'] = 158, ['f'] = 159, ['g'] = 160, ['h'] = 161, ['i'] = 162, ['j'] = 163,
+    ['k'] = 164, ['l'] = 165, ['m'] = 166, ['n'] = 167, ['o'] = 168, ['p'] = 169, ['q'] = 170, ['r'] = 171, ['s'] = 172,
+    ['t'] = 173, ['u'] = 174, ['v'] = 175, ['w'] = 176, ['x'] = 177, ['y'] = 178, ['z'] = 179, ['0'] = 180, ['1'] = 181,
+    ['2'] = 182, ['3'] = 183, ['4'] = 184, ['5'] = 185, ['6'] = 186, ['7'] = 187, ['8'] = 188, ['9'] = 189, ['+'] = 190,
+    ['/'] = 191, ['-'] = 254, ['_'] = 255,
+};
 
-static inline uint32_t base64_value(char c) {
-    if (c >= 'A' && c <= 'Z') {
-        return (uint32_t)(c - 'A');
-    }
-    if (c >= 'a' && c <= 'z') {
-        return (uint32_t)(c - 'a' + 26);
-    }
-    if (c >= '0' && c <= '9') {
-        return (uint32_t)(c - '0' + 52);
-    }
-    return c == '+' ? 62 : c == '/' ? 63 : c == '-' ? (62 | B64_URL) : c == '_' ? (63 | B64_URL) : B64_BAD;
-}
-
-/* Digits without padding; flags of all digits are gathered in *ret_flags, the bits that no byte took in *ret_rest. */
-static size_t base64_digits_decode(struct str s, uint8_t *out, uint32_t *ret_flags, uint32_t *ret_rest) {
-    uint32_t acc = 0, flags = 0;
+/* Digits without padding. *ret_good is false for a byte that is no digit; *ret_url tells of digits of the URL-safe
+ * alphabet, *ret_rest of bits set behind the last byte. */
+static size_t base64_digits_decode(struct str s, uint8_t *out, bool *ret_good, bool *ret_url, bool *ret_rest) {
+    uint32_t good = B64_OK, any = 0, acc = 0;
     unsigned bits = 0;
-    size_t n = 0;
-    for (size_t i = 0; i < s.n; i++) {
-        uint32_t v = base64_value(s.p[i]);
-        flags |= v;
+    size_t i = 0, n = 0;
+    for (; s.n - i >= 4; i += 4, n += 3) {
+        uint32_t a = base64_values[(uint8_t)s.p[i]], b = base64_values[(uint8_t)s.p[i + 1]];
+        uint32_t c = base64_values[(uint8_t)s.p[i + 2]], d = base64_values[(uint8_t)s.p[i + 3]];
+        good &= a & b & c & d;
+        any |= a | b | c | d;
+        uint32_t v = (a & 63) << 18 | (b & 63) << 12 | (c & 63) << 6 | (d & 63);
+        out[n] = (uint8_t)(v >> 16);
+        out[n + 1] = (uint8_t)(v >> 8);
+        out[n + 2] = (uint8_t)v;
+    }
+    for (; i < s.n; i++) {
+        uint32_t v = base64_values[(uint8_t)s.p[i]];
+        good &= v;
+        any |= v;
         acc = acc << 6 | (v & 63);
         bits += 6;
         if (bits >= 8) {
@@ -69,7 +85,8 @@ static size_t base64_digits_decode(struct str s, uint8_t *out, uint32_t *ret_fla
             out[n++] = (uint8_t)(acc >> bits);
         }
     }
-    *ret_flags = flags & (B64_URL | B64_BAD);
+    *ret_good = good & B64_OK;
+    *ret_url = any & B64_URL;
     *ret_rest = acc & ((1u << bits) - 1);
     return n;
 }
@@ -83,12 +100,12 @@ static size_t base64_padding(struct str s) {
 }
 
 bool base64_decode(struct str s, uint8_t *out, size_t *ret_n) {
-    uint32_t flags, rest;
+    bool good, url, rest;
     if (s.n % 4 != 0) {
         return false;
     }
-    size_t n = base64_digits_decode(str_sub(s, 0, s.n - base64_padding(s)), out, &flags, &rest);
-    if (flags || rest) { /* set bits after the last byte: not what an encoder writes */
+    size_t n = base64_digits_decode(str_sub(s, 0, s.n - base64_padding(s)), out, &good, &url, &rest);
+    if (!good || url || rest) { /* set bits after the last byte: not what an encoder writes */
         return false;
     }
     *ret_n = n;
@@ -96,14 +113,14 @@ bool base64_decode(struct str s, uint8_t *out, size_t *ret_n) {
 }
 
 bool base64_decode_lenient(struct str s, uint8_t *out, size_t *ret_n) {
-    uint32_t flags, rest;
+    bool good, url, rest;
     size_t pad = base64_padding(s);
     size_t digits = s.n - pad;
     if (digits % 4 == 1 || (pad > 0 && pad > (4 - digits % 4) % 4)) {
         return false;
     }
-    size_t n = base64_digits_decode(str_sub(s, 0, digits), out, &flags, &rest);
-    if (flags & B64_BAD) {
+    size_t n = base64_digits_decode(str_sub(s, 0, digits), out, &good, &url, &rest);
+    if (!good) {
         return false;
     }
     *ret_n = n;
@@ -128,9 +145,9 @@ size_t percent_decode(struct str s, bool plus_is_space, char *out) {
     for (size_t i = 0; i < s.n; i++) {
         char c = s.p[i];
         if (c == '%' && s.n - i > 2) {
-            uint8_t hi = hex_value(s.p[i + 1]), lo = hex_value(s.p[i + 2]);
-            if (hi < 16 && lo < 16) {
-                c = (char)(hi << 4 | lo);
+            uint8_t ok = HEX_OK, byte = hex_byte(s.p + i + 1, &ok);
+            if (ok) {
+                c = (char)byte;
                 i += 2;
             }
         } else if (c == '+' && plus_is_space) {

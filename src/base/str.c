@@ -175,15 +175,43 @@ static bool scan_exponent(struct str s, size_t *at, struct decimal *d) {
     return i > first;
 }
 
-/* Exact when both the digits and the power of ten are doubles: one correctly rounded operation. */
+/* Up to 19 digits times 10^-19 .. 10^19, which covers nearly all numbers: by integers, rounded once and correctly. */
 static bool small_decimal(const struct decimal *d, double *ret) {
-    static const double powers[] = { 1e0,  1e1,  1e2,  1e3,  1e4,  1e5,  1e6,  1e7,  1e8,  1e9,  1e10, 1e11,
-                                     1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22 };
-    if (__FLT_EVAL_METHOD__ != 0 || d->n > 19 || d->head > (UINT64_C(1) << 53) || d->exp10 < -22 || d->exp10 > 22) {
+    static const uint64_t powers[] = {
+        UINT64_C(1),
+        UINT64_C(10),
+        UINT64_C(100),
+        UINT64_C(1000),
+        UINT64_C(10000),
+        UINT64_C(100000),
+        UINT64_C(1000000),
+        UINT64_C(10000000),
+        UINT64_C(100000000),
+        UINT64_C(1000000000),
+        UINT64_C(10000000000),
+        UINT64_C(100000000000),
+        UINT64_C(1000000000000),
+        UINT64_C(10000000000000),
+        UINT64_C(100000000000000),
+        UINT64_C(1000000000000000),
+        UINT64_C(10000000000000000),
+        UINT64_C(100000000000000000),
+        UINT64_C(1000000000000000000),
+        UINT64_C(10000000000000000000),
+    };
+    if (d->n > 19 || d->exp10 < -19 || d->exp10 > 19) {
         return false;
     }
-    double v = (double)d->head;
-    *ret = d->exp10 < 0 ? v / powers[-d->exp10] : v * powers[d->exp10];
+    if (d->exp10 >= 0) {
+        *ret = (double)((unsigned __int128)d->head * powers[d->exp10]);
+        return true;
+    }
+    /* The digits are shifted up to bit 127, so the quotient has 64 bits or more; its lowest one says whether anything
+     * was left, which is all that rounding to 53 bits still needs to know. */
+    int shift = 64 + __builtin_clzll(d->head);
+    unsigned __int128 n = (unsigned __int128)d->head << shift, quotient = n / powers[-d->exp10];
+    quotient |= quotient * powers[-d->exp10] != n;
+    *ret = ldexp((double)quotient, -shift);
     return true;
 }
 

@@ -162,6 +162,9 @@ static void test_doubles(void **state) {
         { "123456789012345678901234567890", 123456789012345678901234567890.0 },
         { "9007199254740993", 9007199254740992.0 },
         { "9007199254740993.00000000000000000000000000000000000000000001", 9007199254740994.0 },
+        /* halfway but for what is far behind */
+        { "9685233105216273786e-19", 0x1.efe2499035451p-1 },
+        { "5594984488894856889e-19", 0x1.1e7694a849405p-1 },
         { "1.7976931348623157e308", DBL_MAX },
         { "1.7976931348623158e308", DBL_MAX },
         { "1.7976931348623159e308", (double)NAN },
@@ -257,6 +260,25 @@ static void test_random_doubles(void **state) {
     }
 }
 
+/* Any digits with any exponent, against the C library. */
+static void test_random_decimals(void **state) {
+    (void)state;
+    uint64_t x = 1;
+    for (int i = 0; i < 100000; i++) {
+        x = x * UINT64_C(6364136223846793005) + 1442695040888963407u;
+        uint64_t digits = (x ^ x >> 29) >> (i % 64);
+        int exponent = (int)(x >> 40) % (i % 3 ? 24 : 330);
+        exponent = x >> 63 ? -exponent : exponent;
+        char text[64];
+        int n = snprintf(text, sizeof(text), "%llue%d", (unsigned long long)digits, exponent);
+        double got = NAN, want = strtod(text, NULL);
+        bool ok = str_to_f64((struct str){ text, (size_t)n }, &got);
+        if (ok != isfinite(want) || (ok && !same_bits(got, want))) {
+            fail_msg("%s gave %d %.17g", text, ok, got);
+        }
+    }
+}
+
 static void test_hash(void **state) {
     (void)state;
     assert_true(str_hash(STR_LIT("a")) == str_hash(STR_LIT("a")));
@@ -275,6 +297,7 @@ int main(void) {
         cmocka_unit_test(test_doubles),
         cmocka_unit_test(test_long_doubles),
         cmocka_unit_test(test_random_doubles),
+        cmocka_unit_test(test_random_decimals),
         cmocka_unit_test(test_hash),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
