@@ -20,7 +20,7 @@ CREATE TABLE trace(
     public INT, bookmarked INT,                     -- NULL: never said
     latency REAL, cost_nano INT, cost_atto INT, cost_text TEXT,   -- as stated; base/money.h
     nobs INT NOT NULL DEFAULT 0, t0 INT, t1 INT,    -- of its observations: count, earliest start, latest end
-    ocost_nano INT NOT NULL DEFAULT 0, ocost_atto INT NOT NULL DEFAULT 0, ocost_n INT NOT NULL DEFAULT 0, -- known costs
+    ocost_hi INT NOT NULL DEFAULT 0, ocost_lo INT NOT NULL DEFAULT 0, ocost_n INT NOT NULL DEFAULT 0, -- known costs
     pin INT, pout INT, pmeta INT                    -- payload numbers
 ) STRICT;
 CREATE INDEX trace_ts ON trace(project, ts);
@@ -35,11 +35,15 @@ CREATE TABLE obs(
     cost_source INT,                                -- 1 given, 2 priced
     price INT,                                      -- which price made it
     pin INT, pout INT, pmeta INT, rest BLOB,
+    prest INT,                                      -- payload number of a `rest` too long for the row
     PRIMARY KEY(tseq, oid)) STRICT, WITHOUT ROWID;
 CREATE INDEX obs_ts ON obs(project, start);
 
--- Append only: an update appends and the row points to the new one. First byte of z: 0 raw, 1 zstd.
+-- Numbers are never reused: an update appends, the row points to the new one and the old one goes.
+-- First byte of z: 0 raw bytes follow, 1 a zstd frame follows, 2 to 8 reserved, else z itself is the text (JSON).
 CREATE TABLE payload(pid INTEGER PRIMARY KEY, z BLOB NOT NULL) STRICT;
+-- Traces that are gone, but whose observations are still being removed, slice by slice.
+CREATE TABLE trash(tseq INTEGER PRIMARY KEY) STRICT;
 
 -- Look-ups behind store/sqlite/lookup.h. An entry is a hint: every hit is compared with its row.
 CREATE TABLE ix_trace(project INT NOT NULL, id BLOB NOT NULL, tseq INT NOT NULL, PRIMARY KEY(project, id)) STRICT, WITHOUT ROWID;
@@ -66,6 +70,9 @@ CREATE TABLE rollup_model(
     in_hi INT NOT NULL, in_lo INT NOT NULL, out_hi INT NOT NULL, out_lo INT NOT NULL,
     total_hi INT NOT NULL, total_lo INT NOT NULL, cost_hi INT NOT NULL, cost_lo INT NOT NULL,
     PRIMARY KEY(project, hour, label, env, name, model)) STRICT, WITHOUT ROWID;
+
+-- Traces by hour alone: the counter behind plain lists.
+CREATE TABLE rollup_hour(project INT NOT NULL, hour INT NOT NULL, n INT NOT NULL, PRIMARY KEY(project, hour)) STRICT, WITHOUT ROWID;
 
 -- Samples: plain rows. A point has no identity: seq is its number of arrival.
 CREATE TABLE metric(id INTEGER PRIMARY KEY, project INT NOT NULL, name TEXT NOT NULL, UNIQUE(project, name)) STRICT;
