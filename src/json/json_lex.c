@@ -97,7 +97,7 @@ static int hex4(const char *p, const char *end) {
     }
     int v = 0;
     for (int i = 0; i < 4; i++) {
-        int c = p[i], lower = c | 0x20;
+        int c = (unsigned char)p[i], lower = c | 0x20;
         if (is_digit(p[i])) {
             v = v * 16 + (c - '0');
         } else if (lower >= 'a' && lower <= 'f') {

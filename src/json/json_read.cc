@@ -381,10 +381,10 @@ enum xt_code run(walk &w, struct str text, struct json *root) {
         fail(w, w.begin, "no JSON value");
         return w.code;
     }
+    assert(!tls.busy);
     if ((w.code = reserve(tls, text.n)) != XT_OK) {
         return w.code;
     }
-    assert(!tls.busy);
     tls.busy = true;
     ondemand::document doc;
     w.doc = &doc;
@@ -397,6 +397,7 @@ enum xt_code run(walk &w, struct str text, struct json *root) {
     } else {
         take_root(w, root);
     }
+    w.doc = nullptr;
     tls.busy = false;
     if (tls.parser.capacity() > CACHE_MAX) {
         tls.parser = ondemand::parser();
@@ -465,7 +466,7 @@ extern "C" size_t json_format_f64(double v, char out[32]) {
     v = v > max ? max : v < -max ? -max : v;
     char text[32]; /* "-d.ddddde+XXX": at most 24 */
     const char *end = std::to_chars(text, text + sizeof(text), v, std::chars_format::scientific).ptr;
-    char digits[20];
+    char digits[20] = { '0' };
     size_t n = 0, at = 0;
     int point = 0; /* decimal exponent of the first digit, then the digits left of the point */
     const char *p = text;
