@@ -173,8 +173,7 @@ static struct civil civil_of_ns(int64_t ns) {
     int64_t seconds = floor_div(ns, NS_PER_SEC);
     int64_t days = floor_div(seconds, 86400);
     unsigned of_day = (unsigned)(seconds - days * 86400);
-    c.nano =
-        (unsigned)(ns - (int64_t)((uint64_t)seconds * (uint64_t)NS_PER_SEC)); /* seconds * 1e9 may be below int64 */
+    c.nano = (unsigned)((uint64_t)ns - (uint64_t)seconds * (uint64_t)NS_PER_SEC); /* seconds * 1e9 may be below int64 */
     date_of_days(days, &c);
     c.hour = of_day / 3600;
     c.minute = of_day / 60 % 60;
