@@ -153,9 +153,9 @@ with T.server() as s:
 
     @T.case("mistakes are refused with a line")
     def _():
-        for args in (("create", "--rights", "read"), ("create", "--project", "x", "--rights", "all-of-it"), ("create", "--project", "", "--rights",
-                     "read"), ("revoke",), ("frobnicate",), (), ("create", "--project", "x", "--rights", "read", "--nonsense"),
-                     ("create", "--project", "x", "--rights", "")):
+        for args in (("create", "--project", "x", "--rights", "all-of-it"), ("create", "--project", "x", "--rights", ""), ("revoke",),
+                     ("frobnicate",), (), ("create", "--project", "x", "--rights", "read", "--nonsense"), ("list", "extra"),
+                     ("create", "--project", "x", "--rights", "read", "extra"), ("revoke", "1", "2")):
             r = T.cli("keys", *args, dir=s.dir)
             assert r.rc != 0 and r.err.strip(), (args, r)
 
