@@ -58,6 +58,9 @@ struct http_route {
     bool query_pool;     /* runs on a query thread, not on the event thread: whatever asks the store */
     enum http_error_style style;
     const char *summary; /* docs/api.md */
+    /* Optional look at the head alone, before the declared size counts and the body is read: a wrong content type is
+     * 415 whatever follows, and is answered instead of "100 Continue". Runs on the event thread. */
+    enum xt_code (*check_head)(struct http_req *req, struct xt_err *err);
 };
 
 /* ---- what a handler reads; everything lives until the request is answered ---- */
@@ -95,11 +98,12 @@ void http_reply_error(struct http_req *req, const struct xt_err *err);
 /* ---- parking ---- */
 /* To be called by the handler, before anybody else can know the request. At `deadline_mono_ns` the sweep thread calls
  * on_deadline(arg), which must fill the reply (as a handler) and may not touch the store; then the request is answered.
- * Exactly one of http_answer and the deadline wins. */
+ * Exactly one of http_answer and the deadline wins. `arg` may live in the request's arena: that is kept until the last
+ * reference is dropped. A handler that parked and then returns HTTP_FAIL answers with that error if nobody else did. */
 void http_park(struct http_req *req, int64_t deadline_mono_ns, void (*on_deadline)(struct http_req *req, void *arg),
                void *arg);
 /* From any thread: claims the parked request. True: the caller fills the reply, then calls http_answer. False: it is
- * already being answered; `req` may not be touched any more. The handle stays valid until http_unpark_ref is dropped. */
+ * already being answered; `req` may not be touched any more. A reference (http_ref) keeps the handle valid for this call. */
 bool http_claim(struct http_req *req);
 void http_answer(struct http_req *req);
 /* A reference that keeps `req`'s memory valid for http_claim beside a deadline; drop it when done with it. */
