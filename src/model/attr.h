@@ -14,10 +14,10 @@ struct attr_value {
     bool boolean;
     int64_t i;
     double d;
-    struct str s;              /* ATTR_STR: valid UTF-8; ATTR_BYTES: raw bytes */
-    struct attr_value *items;  /* ATTR_ARRAY */
-    struct attr *members;      /* ATTR_KVLIST */
-    size_t n;                  /* count of items or members */
+    struct str s;             /* ATTR_STR: valid UTF-8; ATTR_BYTES: raw bytes */
+    struct attr_value *items; /* ATTR_ARRAY */
+    struct attr *members;     /* ATTR_KVLIST */
+    size_t n;                 /* count of items or members */
 };
 struct attr {
     struct str key;
@@ -35,8 +35,15 @@ struct attr *attr_list_add(struct arena *a, struct attr_list *l);
 const struct attr_value *attr_find(const struct attr_list *l, const char *key);
 /* JSON text of a value: strings quoted, NaN/Inf null, bytes base64, empty null. Appends to out. */
 void attr_write_json(struct buf *out, const struct attr_value *v);
-/* JSON object of a list (last of equal keys wins), as arena text. STR_NONE: no memory. */
+/* A JSON string; absent: null. */
+void attr_write_str(struct buf *out, struct str s);
+/* JSON object of a list, last of equal keys wins; attributes i with skip[i] are left out (skip may be NULL). */
+void attr_list_write_json(struct buf *out, const struct attr_list *l, const bool *skip);
+/* JSON object of a list as arena text. STR_NONE: no memory. */
 struct str attr_list_json(struct arena *a, const struct attr_list *l);
-/* A string attribute that holds JSON (object, array, quoted string ... up to 1,000 levels, D10) gives that text; other
- * strings give their JSON string; other values their JSON. STR_NONE: no memory or ATTR_EMPTY. */
+/* A string attribute that holds JSON (object, array, number, quoted string ... up to 1,000 levels, D10) gives that text
+ * itself, without blanks around it; other strings give their JSON string; other values their JSON. The result lives in
+ * the arena or where the string does. STR_NONE: no memory or ATTR_EMPTY. */
 struct str attr_payload_json(struct arena *a, const struct attr_value *v);
+/* Is the string one JSON object or array of up to 1,000 levels? */
+bool attr_is_container_json(struct str s);

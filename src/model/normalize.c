@@ -122,7 +122,7 @@ static void split_details(struct arena *a, struct usage *u, const struct json *d
         struct str name;
         int64_t n;
 
-        if (!count(m, &n) || n == 0 || m->key.n > NAME_MAX_BYTES || str_eq_c(m->key, "text_tokens"))
+        if (!count(m, &n) || m->key.n > NAME_MAX_BYTES || str_eq_c(m->key, "text_tokens"))
             continue;
         name = arena_printf(a, "%s%.*s", prefix, STR_FMT(m->key));
         if (!str_has(name) || has_bucket(u, name) || u->nmore == BUCKETS_MAX)

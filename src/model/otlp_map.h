@@ -37,6 +37,7 @@ struct otlp_span {
     struct str status_message;
     int64_t start, end; /* TIME_NONE: absent */
     uint32_t flags;
+    uint32_t dropped_attributes, dropped_events, dropped_links; /* what the sender left out */
     struct attr_list attributes;
     struct otlp_event *events;
     size_t nevents;
@@ -53,9 +54,11 @@ struct otlp_rejects {
 /* State of one request: spans are added one after the other, then finished into the batch. */
 struct otlp_mapper;
 /* `scratch` holds the mapper's own state and may be freed after otlp_map_finish; what goes into the batch is copied to or
- * already lives in the batch's arena or body. NULL: no memory. */
+ * already lives in the batch's arena or body. A mapper needs no freeing. NULL: no memory. */
 struct otlp_mapper *otlp_map_new(struct arena *scratch, struct batch *b);
-/* Bad ids (wrong length, all zero) reject the span alone: counted, XT_OK. Other codes: XT_ENOMEM/XT_ETOOBIG. */
+/* Bad ids (wrong length, all zero) reject the span alone: counted, XT_OK. Other codes: XT_ENOMEM/XT_ETOOBIG.
+ * The span's own memory need not outlive the call. Resource and scope (NULL: none) are complete and stay as they are
+ * until finish: what follows from them is worked out once for the spans of one resource and scope in a row. */
 enum xt_code otlp_map_span(struct otlp_mapper *m, const struct otlp_resource *res, const struct otlp_scope *scope,
                            const struct otlp_span *span, struct xt_err *err) __attribute__((warn_unused_result));
 /* Makes the traces of the request (one record a trace id, fields merged over its spans). */

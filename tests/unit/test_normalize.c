@@ -49,7 +49,7 @@ static const struct {
       "{\"input\":6,\"output\":3,\"input_cached_tokens\":4,\"output_reasoning_tokens\":2,\"total\":15}", 10, 5, 15 },
     { "{\"input_tokens\":10,\"output_tokens\":5,\"input_tokens_details\":{\"cached_tokens\":4,\"text_tokens\":6},"
       "\"output_tokens_details\":{\"reasoning_tokens\":0}}",
-      "{\"input\":6,\"output\":5,\"input_cached_tokens\":4}", 10, 5, NONE },
+      "{\"input\":6,\"output\":5,\"input_cached_tokens\":4,\"output_reasoning_tokens\":0}", 10, 5, NONE },
     { "{\"input_tokens\":1,\"input_tokens_details\":{\"cached_tokens\":4}}", "{\"input\":0,\"input_cached_tokens\":4}",
       4, NONE, NONE },
 };

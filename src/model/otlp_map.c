@@ -1,0 +1,622 @@
+/* otlp_map.c -- one span -> one observation and its share of a trace, by the rows of otlp_rules.c.
+ *
+ *  1. An attribute is looked up once in the index of the rows' keys; rows then read slots. The index is made once a
+ *     request and holds the rows' keys only, so hostile keys can neither grow nor slow it.
+ *  2. What follows from a resource and from a scope is worked out once for the spans that come in a row.
+ *  3. A trace is one record: of its scalars the root span's value wins, else the first that is given; tags are united;
+ *     metadata is merged by key, the later span wins; public stays true.
+ *  4. The name of a trace is the one that is stated; failing that the root span's, as a weak one.
+ *  5. Times: an end before the start is the start; of a missing start or end the other stands in.
+ * Threads: one mapper belongs to one thread. */
+#include "model/otlp_map.h"
+
+#include <stdio.h>
+
+#include "base/buf.h"
+#include "base/map.h"
+#include "model/otlp_meta.h"
+#include "model/otlp_rules.h"
+#include "model/otlp_value.h"
+
+#define NO_SLOT UINT16_MAX
+#define TRACE_ID_BYTES 16
+#define SPAN_ID_BYTES 8
+
+/* A field of a trace and who gave it. */
+struct ranked {
+    struct str s;
+    uint8_t rank; /* 0 nobody, 1 a span, 2 the root */
+};
+/* One trace of the request while its spans come in. */
+struct trace_state {
+    struct trace_state *next; /* in order of appearance */
+    struct id id;
+    uint8_t raw[TRACE_ID_BYTES];
+    struct ranked name, user, session, release, version, environment, input, output;
+    struct str root_name;
+    enum tri is_public;
+    struct otlp_entries metadata; /* keys and JSON kept in the batch */
+    struct otlp_entries tags;     /* keys only, kept in the batch */
+};
+struct otlp_mapper {
+    struct arena *scratch;
+    struct batch *b;
+    struct otlp_values values;
+    /* the index */
+    uint16_t *table; /* hash table of slots */
+    size_t table_mask;
+    uint16_t *slot_of;   /* rule -> slot */
+    uint16_t *slot_rule; /* slot -> a rule with its key */
+    size_t nslots;
+    uint16_t *prefix_rule; /* the PREFIX rows */
+    size_t nprefixes;
+    /* the span at hand: slot -> number of its attribute + 1, 0 none */
+    uint32_t *span_slot;
+    bool *used; /* a flag an attribute */
+    size_t used_cap;
+    struct otlp_fields fields;
+    /* resource and scope of the spans at hand */
+    const struct otlp_resource *res;
+    struct attr_list res_list;
+    const struct attr_value **res_slot;
+    struct str res_json;
+    bool res_is_python;
+    const struct otlp_scope *scope;
+    struct otlp_scope scope_seen;
+    struct str scope_json;
+    bool scope_is_langfuse;
+    /* traces */
+    struct map by_id; /* raw id -> struct trace_state */
+    struct trace_state *first, *last, *recent;
+    size_t nspans; /* seen, rejected ones included */
+    struct otlp_rejects rejects;
+};
+
+/* ---- the index ---- */
+
+/* Rows' keys differ in their ends: eight bytes and the length tell most of them apart. */
+static size_t key_hash(struct str key) {
+    uint64_t tail = 0;
+    size_t n = key.n < 8 ? key.n : 8;
+    if (n > 0)
+        memcpy(&tail, key.p + key.n - n, n);
+    tail = (tail ^ key.n) * UINT64_C(0x9e3779b97f4a7c15);
+    return (size_t)(tail >> 40);
+}
+
+static uint16_t find_slot(const struct otlp_mapper *m, struct str key) {
+    for (size_t i = key_hash(key) & m->table_mask;; i = (i + 1) & m->table_mask) {
+        uint16_t slot = m->table[i];
+        const struct otlp_rule *r;
+        if (slot == NO_SLOT)
+            return NO_SLOT;
+        r = &otlp_rules[m->slot_rule[slot]];
+        if (r->key_n == key.n && memcmp(r->key, key.p, key.n) == 0)
+            return slot;
+    }
+}
+
+static void insert_slot(struct otlp_mapper *m, struct str key, uint16_t slot) {
+    size_t i = key_hash(key) & m->table_mask;
+    while (m->table[i] != NO_SLOT)
+        i = (i + 1) & m->table_mask;
+    m->table[i] = slot;
+}
+
+static bool make_index(struct otlp_mapper *m) {
+    size_t cap = 16;
+
+    while (cap < 4 * otlp_rules_n)
+        cap *= 2;
+    m->table = arena_new(m->scratch, uint16_t, cap);
+    m->slot_of = arena_new(m->scratch, uint16_t, otlp_rules_n);
+    m->slot_rule = arena_new(m->scratch, uint16_t, otlp_rules_n);
+    m->prefix_rule = arena_new(m->scratch, uint16_t, otlp_rules_n);
+    m->span_slot = arena_new(m->scratch, uint32_t, otlp_rules_n);
+    m->res_slot = arena_new(m->scratch, const struct attr_value *, otlp_rules_n);
+    if (m->scratch->failed)
+        return false;
+    m->table_mask = cap - 1;
+    memset(m->table, 0xff, cap * sizeof *m->table); /* NO_SLOT */
+    for (size_t i = 0; i < otlp_rules_n; i++) {
+        struct str key = { otlp_rules[i].key, otlp_rules[i].key_n };
+        m->slot_of[i] = NO_SLOT;
+        if (otlp_rules[i].match == MATCH_PREFIX) {
+            m->prefix_rule[m->nprefixes++] = (uint16_t)i;
+            continue;
+        }
+        m->slot_of[i] = find_slot(m, key);
+        if (m->slot_of[i] != NO_SLOT)
+            continue;
+        m->slot_of[i] = (uint16_t)m->nslots++;
+        m->slot_rule[m->slot_of[i]] = (uint16_t)i;
+        insert_slot(m, key, m->slot_of[i]);
+    }
+    return true;
+}
+
+struct otlp_mapper *otlp_map_new(struct arena *scratch, struct batch *b) {
+    struct otlp_mapper *m = arena_new(scratch, struct otlp_mapper, 1);
+
+    if (!m)
+        return NULL;
+    m->scratch = scratch;
+    m->b = b;
+    m->values = (struct otlp_values){ b, scratch };
+    map_init(&m->by_id, scratch);
+    return make_index(m) ? m : NULL;
+}
+
+/* ---- resource and scope ---- */
+
+static bool set_resource(struct otlp_mapper *m, const struct otlp_resource *res) {
+    const struct attr_list none = { NULL, 0, 0 }, *l = res ? &res->attributes : &none;
+    const struct attr_value *language;
+
+    if (m->res == res && m->res_list.v == l->v && m->res_list.n == l->n)
+        return true;
+    m->res = res;
+    m->res_list = *l;
+    memset(m->res_slot, 0, m->nslots * sizeof(*m->res_slot));
+    for (size_t i = 0; i < l->n; i++) {
+        uint16_t slot = find_slot(m, l->v[i].key);
+        if (slot != NO_SLOT)
+            m->res_slot[slot] = &l->v[i].value;
+    }
+    language = attr_find(l, "telemetry.sdk.language");
+    m->res_is_python = language && language->type == ATTR_STR && str_eq_c(language->s, "python");
+    m->res_json = l->n > 0 ? attr_list_json(m->scratch, l) : STR_NONE;
+    return l->n == 0 || str_has(m->res_json);
+}
+
+static bool set_scope(struct otlp_mapper *m, const struct otlp_scope *scope) {
+    if (m->scope == scope && (!scope || memcmp(&m->scope_seen, scope, sizeof *scope) == 0))
+        return true;
+    m->scope = scope;
+    m->scope_is_langfuse = scope && str_starts(scope->name, "langfuse-sdk");
+    if (scope)
+        m->scope_seen = *scope;
+    m->scope_json = otlp_meta_scope(m->scratch, scope);
+    return !m->scratch->failed;
+}
+
+/* ---- fields ---- */
+
+static bool clear_used(struct otlp_mapper *m, size_t n) {
+    if (n > m->used_cap) {
+        size_t cap = m->used_cap ? m->used_cap : 64;
+        while (cap < n)
+            cap *= 2;
+        m->used = arena_new(m->scratch, bool, cap);
+        if (!m->used)
+            return false;
+        m->used_cap = cap;
+    }
+    memset(m->used, 0, n);
+    return true;
+}
+
+static void sort_attributes(struct otlp_mapper *m, const struct attr_list *l) {
+    memset(m->span_slot, 0, m->nslots * sizeof *m->span_slot);
+    for (size_t i = 0; i < l->n; i++) {
+        uint16_t slot = find_slot(m, l->v[i].key);
+        if (slot != NO_SLOT)
+            m->span_slot[slot] = (uint32_t)i + 1; /* of equal keys the last one */
+    }
+}
+
+/* Offers an attribute to a row; true ends the field's search. */
+static bool offer(struct otlp_mapper *m, const struct otlp_rule *r, const struct attr_value *v, bool *used) {
+    switch (otlp_decode(&m->values, r, v, STR_NONE, &m->fields)) {
+    case FOUND_NO: return false;
+    case FOUND_YES:
+        if (used)
+            *used = true;
+        return true;
+    case FOUND_KEEP:
+    case FOUND_STOP: return true;
+    }
+    return false;
+}
+
+static void apply_exact(struct otlp_mapper *m, const struct attr_list *l) {
+    size_t done = SIZE_MAX; /* offset of the field that has its value */
+
+    for (size_t i = 0; i < otlp_rules_n; i++) {
+        const struct otlp_rule *r = &otlp_rules[i];
+        uint16_t slot = m->slot_of[i];
+        uint32_t at;
+
+        if (slot == NO_SLOT || r->offset == done)
+            continue;
+        at = r->where & IN_SPAN ? m->span_slot[slot] : 0;
+        if (at && offer(m, r, &l->v[at - 1].value, &m->used[at - 1])) {
+            done = r->offset;
+        } else if (r->where & IN_RESOURCE && m->res_slot[slot] && offer(m, r, m->res_slot[slot], NULL)) {
+            done = r->offset;
+        }
+    }
+}
+
+static bool has_prefix(struct str key, const struct otlp_rule *r) {
+    return key.n > r->key_n && key.p[0] == r->key[0] && memcmp(key.p, r->key, r->key_n) == 0;
+}
+
+/* A key may feed several fields, so each prefix row is asked. */
+static void apply_prefixes(struct otlp_mapper *m, const struct attr_list *l) {
+    for (size_t i = 0; i < l->n; i++) {
+        struct str key = l->v[i].key;
+        for (size_t j = 0; j < m->nprefixes; j++) {
+            const struct otlp_rule *r = &otlp_rules[m->prefix_rule[j]];
+            if (!has_prefix(key, r))
+                continue;
+            if (otlp_decode(&m->values, r, &l->v[i].value, str_sub(key, r->key_n, key.n), &m->fields) == FOUND_YES) {
+                m->used[i] = true;
+            }
+        }
+    }
+}
+
+static bool find_fields(struct otlp_mapper *m, const struct otlp_span *span) {
+    struct otlp_entries metadata = m->fields.metadata, trace_metadata = m->fields.trace_metadata;
+
+    if (!clear_used(m, span->attributes.n))
+        return false;
+    m->fields = (struct otlp_fields){ .completion_start = TIME_NONE };
+    otlp_entries_clear(&metadata); /* keep their room */
+    otlp_entries_clear(&trace_metadata);
+    m->fields.metadata = metadata;
+    m->fields.trace_metadata = trace_metadata;
+    sort_attributes(m, &span->attributes);
+    apply_exact(m, &span->attributes);
+    apply_prefixes(m, &span->attributes);
+    return !m->scratch->failed && !m->b->arena.failed;
+}
+
+/* ---- the observation ---- */
+
+/* Python SDKs up to 3.3 called every observation a span. */
+static bool is_old_python(const struct otlp_mapper *m) {
+    struct str version = m->scope ? m->scope->version : STR_NONE, part;
+    int64_t number[2] = { 0, 0 };
+
+    if (!m->res_is_python || !m->scope || !str_eq_c(m->scope->name, "langfuse-sdk"))
+        return false;
+    for (int i = 0; i < 2; i++) {
+        if (!str_has(version) || !str_split(&version, '.', &part) || !str_to_i64(part, &number[i]))
+            return false;
+    }
+    return number[0] < 3 || (number[0] == 3 && number[1] <= 3);
+}
+
+static struct str pick_type(const struct otlp_mapper *m) {
+    const struct otlp_fields *f = &m->fields;
+    bool usage = str_has(f->usage) || f->tokens_in.has || f->tokens_out.has || f->tokens_total.has;
+    bool more = str_has(f->cost) || str_has(f->model_parameters) || str_has(f->prompt_name) ||
+                str_has(f->prompt_version) || f->completion_start != TIME_NONE;
+
+    if (str_has(f->type)) {
+        bool mistyped = str_eq_c(f->type, "SPAN") && (str_has(f->model) || usage || more) && is_old_python(m);
+        return mistyped ? STR_LIT("GENERATION") : f->type;
+    }
+    return str_has(f->model) || usage ? STR_LIT("GENERATION") : STR_LIT("SPAN");
+}
+
+/* "type: message" of the last exception event; absent: there is none. */
+static struct str exception_message(struct otlp_mapper *m, const struct otlp_span *span) {
+    for (size_t i = span->nevents; i-- > 0;) {
+        const struct otlp_event *e = &span->events[i];
+        const struct attr_value *type, *message;
+        bool has_type, has_message;
+
+        if (!str_eq_c(e->name, "exception"))
+            continue;
+        type = attr_find(&e->attributes, "exception.type");
+        message = attr_find(&e->attributes, "exception.message");
+        has_type = type && type->type == ATTR_STR && type->s.n > 0;
+        has_message = message && message->type == ATTR_STR && message->s.n > 0;
+        if (has_type && has_message) {
+            struct buf out;
+            struct str text = STR_NONE;
+            buf_init(&out, SIZE_MAX);
+            buf_add_str(&out, type->s);
+            buf_add(&out, ": ", 2);
+            buf_add_str(&out, message->s);
+            if (!out.failed)
+                text = arena_str(&m->b->arena, buf_str(&out));
+            buf_done(&out);
+            return text;
+        }
+        if (has_type || has_message)
+            return otlp_keep(&m->values, has_type ? type->s : message->s);
+    }
+    return STR_NONE;
+}
+
+static void set_times(struct observation *o, const struct otlp_span *span) {
+    o->start = span->start != TIME_NONE ? span->start : span->end;
+    o->end = span->end != TIME_NONE ? span->end : span->start;
+    if (o->end < o->start)
+        o->end = o->start;
+}
+
+static bool set_metadata(struct otlp_mapper *m, const struct otlp_span *span, struct observation *o) {
+    const struct otlp_meta meta = {
+        .own = &m->fields.metadata,
+        .attributes = &span->attributes,
+        .used = m->used,
+        .always = m->scope && !m->scope_is_langfuse,
+        .resource = m->res_json,
+        .scope = m->scope_json,
+        .res = m->res,
+        .span = span,
+        .status_shown = str_eq_c(o->level, "ERROR"),
+        .message_shown = str_eq(o->status_message, span->status_message),
+        .end_shown = span->end == TIME_NONE || o->end == span->end,
+    };
+    bool ok;
+    struct buf out;
+
+    buf_init(&out, SIZE_MAX);
+    buf_reserve(&out, 256 + m->res_json.n + m->scope_json.n + 48 * span->attributes.n);
+    otlp_meta_write(&out, &meta);
+    if (!out.failed && out.n > 0)
+        o->metadata = arena_str(&m->b->arena, buf_str(&out));
+    ok = !out.failed && (out.n == 0 || str_has(o->metadata));
+    buf_done(&out);
+    return ok;
+}
+
+static bool add_observation(struct otlp_mapper *m, const struct trace_state *t, const struct otlp_span *span,
+                            bool has_parent) {
+    const struct otlp_fields *f = &m->fields;
+    struct observation *o = batch_add_observation(m->b);
+    bool own_message = str_has(f->status_message);
+
+    if (!o)
+        return false;
+    o->index = m->nspans;
+    o->merge = MERGE_DEEP;
+    o->trace_id = t->id;
+    if (!id_from_bytes(&m->b->arena, (const uint8_t *)span->span_id.p, SPAN_ID_BYTES, &o->id))
+        return false;
+    if (has_parent && !id_from_bytes(&m->b->arena, (const uint8_t *)span->parent_id.p, SPAN_ID_BYTES, &o->parent_id))
+        return false;
+    o->type = pick_type(m);
+    o->name = otlp_keep(&m->values, str_has(span->name) ? span->name : STR_LIT(""));
+    o->version = f->version;
+    set_times(o, span);
+    o->completion_start = f->completion_start;
+    o->model = f->model;
+    o->model_parameters = f->model_parameters;
+    o->input = f->input;
+    o->output = f->output;
+    o->usage = f->usage;
+    o->cost_buckets = f->cost;
+    o->tokens_in = f->tokens_in;
+    o->tokens_out = f->tokens_out;
+    o->tokens_total = f->tokens_total;
+    o->prompt_name = f->prompt_name;
+    o->prompt_version = f->prompt_version;
+    o->environment = f->environment;
+    o->level = str_has(f->level) ? f->level : span->status_code == 2 ? STR_LIT("ERROR") : STR_NONE;
+    o->status_message = f->status_message;
+    if (!own_message && span->status_message.n > 0)
+        o->status_message = otlp_keep(&m->values, span->status_message);
+    else if (!own_message)
+        o->status_message = exception_message(m, span);
+    return set_metadata(m, span, o) && !m->b->arena.failed;
+}
+
+/* ---- the trace ---- */
+
+static struct trace_state *find_trace(struct otlp_mapper *m, struct str raw) {
+    struct trace_state *t;
+
+    if (m->recent && memcmp(m->recent->raw, raw.p, TRACE_ID_BYTES) == 0)
+        return m->recent;
+    t = map_get(&m->by_id, raw);
+    if (t)
+        return m->recent = t;
+    t = arena_new(m->scratch, struct trace_state, 1);
+    if (!t)
+        return NULL;
+    memcpy(t->raw, raw.p, TRACE_ID_BYTES);
+    if (!id_from_bytes(&m->b->arena, t->raw, TRACE_ID_BYTES, &t->id))
+        return NULL;
+    if (!map_put(&m->by_id, (struct str){ (const char *)t->raw, TRACE_ID_BYTES }, t))
+        return NULL;
+    if (m->last)
+        m->last->next = t;
+    else
+        m->first = t;
+    m->last = t;
+    return m->recent = t;
+}
+
+static void set_ranked(struct ranked *field, struct str s, uint8_t rank) {
+    if (str_has(s) && rank > field->rank)
+        *field = (struct ranked){ s, rank };
+}
+
+/* Is `json` what writing the entry would give? Saves making it anew for values that every span repeats. */
+static bool same_json(struct str json, const struct otlp_entry *e) {
+    struct str s;
+
+    if (str_has(e->json))
+        return str_eq(json, e->json);
+    if (e->value->type != ATTR_STR)
+        return false;
+    s = e->value->s;
+    if (s.n > 0 && memchr(s.p, '\\', s.n))
+        return false;
+    if (str_eq(json, s))
+        return s.n > 0 && (s.p[0] == '{' || s.p[0] == '[');
+    return json.n == s.n + 2 && json.p[0] == '"' && memcmp(json.p + 1, s.p, s.n) == 0;
+}
+
+static bool merge_metadata(struct otlp_mapper *m, struct trace_state *t, const struct otlp_entry *e) {
+    struct otlp_entry *old = otlp_entries_find(&t->metadata, e->key);
+    struct otlp_entry kept = { .key = old ? old->key : otlp_keep(&m->values, e->key) };
+    struct buf out;
+
+    if (old && same_json(old->json, e))
+        return true;
+    buf_init(&out, SIZE_MAX);
+    otlp_meta_write_entry(&out, e);
+    if (!out.failed)
+        kept.json = arena_str(&m->b->arena, buf_str(&out));
+    buf_done(&out);
+    return str_has(kept.key) && str_has(kept.json) && otlp_entries_set(m->scratch, &t->metadata, kept);
+}
+
+struct tag_sink {
+    struct otlp_mapper *m;
+    struct trace_state *t;
+};
+
+static void add_tag(void *arg, struct str tag) {
+    struct tag_sink *sink = arg;
+    struct otlp_mapper *m = sink->m;
+
+    if (otlp_entries_find(&sink->t->tags, tag))
+        return;
+    tag = otlp_keep(&m->values, tag);
+    if (!str_has(tag) || !otlp_entries_set(m->scratch, &sink->t->tags, (struct otlp_entry){ .key = tag })) {
+        m->scratch->failed = true;
+    }
+}
+
+static bool merge_trace(struct otlp_mapper *m, struct trace_state *t, const struct observation *o, bool root) {
+    const struct otlp_fields *f = &m->fields;
+    uint8_t rank = root ? 2 : 1;
+
+    set_ranked(&t->name, f->trace_name, rank);
+    set_ranked(&t->user, f->user, rank);
+    set_ranked(&t->session, f->session, rank);
+    set_ranked(&t->release, f->release, rank);
+    set_ranked(&t->version, f->version, rank);
+    set_ranked(&t->environment, f->environment, rank);
+    set_ranked(&t->input, f->trace_input, rank);
+    set_ranked(&t->output, f->trace_output, rank);
+    if (root && !str_has(t->root_name) && o->name.n > 0)
+        t->root_name = o->name;
+    if (f->is_public > t->is_public)
+        t->is_public = f->is_public;
+    if (f->tags)
+        otlp_each_tag(&m->values, f->tags, add_tag, &(struct tag_sink){ m, t });
+    for (size_t i = 0; i < f->trace_metadata.n; i++) {
+        if (!merge_metadata(m, t, &f->trace_metadata.v[i]))
+            return false;
+    }
+    return !m->scratch->failed && !m->b->arena.failed;
+}
+
+static bool set_trace_lists(struct otlp_mapper *m, const struct trace_state *s, struct trace *t) {
+    struct buf out;
+
+    t->tags_has = s->tags.n > 0;
+    t->tags = arena_new(&m->b->arena, struct str, s->tags.n);
+    if (!t->tags)
+        return false;
+    for (size_t i = 0; i < s->tags.n; i++)
+        t->tags[i] = s->tags.v[i].key;
+    t->ntags = s->tags.n;
+    if (s->metadata.n == 0)
+        return true;
+    buf_init(&out, SIZE_MAX);
+    for (size_t i = 0; i < s->metadata.n && !out.failed; i++) {
+        buf_add_char(&out, i > 0 ? ',' : '{');
+        attr_write_str(&out, s->metadata.v[i].key);
+        buf_add_char(&out, ':');
+        buf_add_str(&out, s->metadata.v[i].json);
+    }
+    buf_add_char(&out, '}');
+    if (!out.failed)
+        t->metadata = arena_str(&m->b->arena, buf_str(&out));
+    buf_done(&out);
+    return str_has(t->metadata);
+}
+
+static bool add_trace(struct otlp_mapper *m, const struct trace_state *s) {
+    struct trace *t = batch_add_trace(m->b);
+
+    if (!t)
+        return false;
+    t->id = s->id;
+    t->merge = MERGE_DEEP;
+    t->name_weak = s->name.rank == 0 && str_has(s->root_name);
+    t->name = t->name_weak ? s->root_name : s->name.s;
+    t->user = s->user.s;
+    t->session = s->session.s;
+    t->release = s->release.s;
+    t->version = s->version.s;
+    t->environment = s->environment.s;
+    t->input = s->input.s;
+    t->output = s->output.s;
+    t->is_public = s->is_public;
+    return set_trace_lists(m, s, t);
+}
+
+/* ---- spans ---- */
+
+static bool is_zero(struct str bytes) {
+    for (size_t i = 0; i < bytes.n; i++) {
+        if (bytes.p[i])
+            return false;
+    }
+    return true;
+}
+
+static bool good_id(struct otlp_mapper *m, struct str id, size_t want, const char *what) {
+    if (id.n == want && !is_zero(id))
+        return true;
+    if (m->rejects.spans++ == 0) {
+        if (id.n == want)
+            snprintf(m->rejects.reason, sizeof m->rejects.reason, "span %zu: %s is zero", m->nspans, what);
+        else {
+            snprintf(m->rejects.reason, sizeof m->rejects.reason, "span %zu: %s of %zu bytes instead of %zu", m->nspans,
+                     what, id.n, want);
+        }
+    }
+    return false;
+}
+
+static enum xt_code full(struct xt_err *err) { return xt_fail(err, XT_ETOOBIG, "the request needs too much memory"); }
+
+enum xt_code otlp_map_span(struct otlp_mapper *m, const struct otlp_resource *res, const struct otlp_scope *scope,
+                           const struct otlp_span *span, struct xt_err *err) {
+    bool has_parent = span->parent_id.n == SPAN_ID_BYTES && !is_zero(span->parent_id), root, ok;
+    struct trace_state *t;
+
+    if (!good_id(m, span->trace_id, TRACE_ID_BYTES, "trace id") ||
+        !good_id(m, span->span_id, SPAN_ID_BYTES, "span id")) {
+        m->nspans++;
+        return XT_OK;
+    }
+    if (!set_resource(m, res) || !set_scope(m, scope) || !find_fields(m, span))
+        return full(err);
+    t = find_trace(m, span->trace_id);
+    if (!t)
+        return full(err);
+    root = !has_parent || m->fields.as_root == TRI_TRUE;
+    ok = add_observation(m, t, span, has_parent);
+    ok = ok && merge_trace(m, t, &m->b->observations[m->b->nobservations - 1], root);
+    m->nspans++;
+    return ok ? XT_OK : full(err);
+}
+
+enum xt_code otlp_map_finish(struct otlp_mapper *m, struct otlp_rejects *ret, struct xt_err *err) {
+    size_t n = 0;
+
+    for (const struct trace_state *t = m->first; t; t = t->next)
+        n++;
+    if (n > 0 && !batch_reserve(m->b, n, 0, 0))
+        return full(err);
+    for (const struct trace_state *t = m->first; t; t = t->next) {
+        if (!add_trace(m, t))
+            return full(err);
+    }
+    *ret = m->rejects;
+    return XT_OK;
+}
