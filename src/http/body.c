@@ -1,0 +1,169 @@
+/* body.c -- bodies under way and the budget they share.
+ *
+ *  1. req->held is what this request has of core->bodies; it is given back by body_drop, or by http_budget_release once
+ *     a handler has taken the bytes.
+ *  2. A declared length is reserved at once, a chunked body as it grows, an inflated one before it is inflated.
+ *  3. The budget holds at least one body of the largest size with its inflated form (server.c sees to it), so a lone
+ *     body always fits. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "http/internal.h"
+
+#define CHUNKED_STEP ((uint64_t)64 << 10)  /* bytes first reserved for a body of unknown length */
+#define INFLATE_FIRST ((uint64_t)64 << 10) /* bytes reserved at least for an inflated body */
+#define INFLATE_GUESS 16                   /* usual ratio of compressed JSON and protobuf, generously */
+#define INFLATE_GROW 8                     /* a wrong guess is made this much larger: all tries cost 8/7 of the last */
+
+bool budget_take(struct budget *b, uint64_t n) {
+    uint64_t used = atomic_load_explicit(&b->used, memory_order_relaxed);
+    do {
+        if (n > b->limit || used > b->limit - n) {
+            return false;
+        }
+    } while (
+        !atomic_compare_exchange_weak_explicit(&b->used, &used, used + n, memory_order_relaxed, memory_order_relaxed));
+    return true;
+}
+
+void budget_give(struct budget *b, uint64_t n) {
+    if (n) {
+        atomic_fetch_sub_explicit(&b->used, n, memory_order_relaxed);
+    }
+}
+
+static enum xt_code fail_too_big(const struct http_req *req, struct xt_err *err) {
+    return xt_fail(err, XT_ETOOBIG, "request body is larger than %llu bytes",
+                   (unsigned long long)req->core->conf.max_body);
+}
+
+static enum xt_code reserve(struct http_req *req, uint64_t n, struct xt_err *err) {
+    if (!budget_take(&req->core->bodies, n)) {
+        count_add(&req->core->counters.body_refused, 1);
+        return xt_fail(err, XT_EBUSY, "too many request bodies at once: send again");
+    }
+    req->held += n;
+    return XT_OK;
+}
+
+void body_drop(struct http_req *req) {
+    buf_done(&req->body);
+    budget_give(&req->core->bodies, req->held);
+    req->held = 0;
+}
+
+enum xt_code body_begin(struct http_req *req, const struct framing *f, struct xt_err *err) {
+    uint64_t max = req->core->conf.max_body;
+    if (f->length > max) {
+        return fail_too_big(req, err);
+    }
+    enum xt_code rc = reserve(req, f->length, err);
+    if (rc != XT_OK) {
+        return rc;
+    }
+    /* Exactly what was declared: pages that never come are never touched. */
+    buf_init(&req->body, (size_t)(f->chunked ? max : f->length) + HTTP_BODY_PADDING);
+    if (!buf_reserve(&req->body, (size_t)f->length + HTTP_BODY_PADDING)) {
+        body_drop(req);
+        return xt_fail(err, XT_ENOMEM, "out of memory");
+    }
+    return XT_OK;
+}
+
+enum xt_code body_add(struct http_req *req, const char *data, size_t n, struct xt_err *err) {
+    uint64_t total = req->body.n + (uint64_t)n;
+    enum xt_code rc = XT_OK;
+    if (total > req->core->conf.max_body) {
+        rc = fail_too_big(req, err);
+    }
+    while (rc == XT_OK && total > req->held) {
+        rc = reserve(req, req->held ? req->held : CHUNKED_STEP, err); /* doubles, as the buffer does */
+    }
+    if (rc == XT_OK) {
+        buf_add(&req->body, data, n);
+        if (req->body.failed) {
+            rc = xt_fail(err, XT_ENOMEM, "out of memory");
+        }
+    }
+    if (rc != XT_OK) {
+        body_drop(req);
+    }
+    return rc;
+}
+
+/* Zeroes after the end, not part of the body. False: no memory. */
+static bool pad(struct buf *b) {
+    if (!buf_reserve(b, HTTP_BODY_PADDING)) {
+        return false;
+    }
+    memset(b->p + b->n, 0, HTTP_BODY_PADDING);
+    return true;
+}
+
+/* The budget holds `n` from now on, which is not more than it held. */
+static void shrink_held(struct http_req *req, uint64_t n) {
+    budget_give(&req->core->bodies, req->held - n);
+    req->held = n;
+}
+
+/* Inflates with room for a guess first, so that a small body does not reserve the whole cap. */
+static enum xt_code inflate(struct http_req *req, struct xt_err *err) {
+    uint64_t packed = req->body.n, cap;
+    if (__builtin_mul_overflow(req->core->conf.max_body, req->core->conf.inflate_ratio, &cap) ||
+        cap > PTRDIFF_MAX / 2) {
+        cap = PTRDIFF_MAX / 2;
+    }
+    uint64_t guess = packed < cap / INFLATE_GUESS ? packed * INFLATE_GUESS : cap;
+    guess = guess > INFLATE_FIRST ? guess : INFLATE_FIRST < cap ? INFLATE_FIRST : cap;
+    uint64_t held = req->held;
+    for (;;) {
+        struct buf out;
+        enum xt_code rc = reserve(req, guess, err);
+        if (rc != XT_OK) {
+            return rc;
+        }
+        buf_init(&out, (size_t)guess);
+        rc = inflate_body(req->coding, buf_str(&req->body), &out, err);
+        if (rc == XT_OK) {
+            buf_done(&req->body);
+            req->body = out;
+            req->body.max += HTTP_BODY_PADDING;
+            shrink_held(req, out.n);
+            return XT_OK;
+        }
+        buf_done(&out);
+        shrink_held(req, held);
+        if (rc != XT_ETOOBIG || guess == cap) {
+            return rc;
+        }
+        guess = guess < cap / INFLATE_GROW ? guess * INFLATE_GROW : cap;
+    }
+}
+
+enum xt_code body_finish(struct http_req *req, struct xt_err *err) {
+    enum xt_code rc = XT_OK;
+    if (req->coding != CODING_IDENTITY) {
+        rc = inflate(req, err);
+    } else if (req->body.max == 0) {
+        buf_init(&req->body, HTTP_BODY_PADDING); /* no body was sent */
+    }
+    if (rc == XT_OK && !pad(&req->body)) {
+        rc = xt_fail(err, XT_ENOMEM, "out of memory");
+    }
+    if (rc != XT_OK) {
+        body_drop(req);
+    } else {
+        shrink_held(req, req->body.n);
+    }
+    return rc;
+}
+
+struct str http_body(const struct http_req *req) {
+    return buf_str(&req->body);
+}
+
+char *http_body_take(struct http_req *req, size_t *ret_bytes) {
+    char *p = buf_take(&req->body, ret_bytes);
+    req->held = 0; /* exactly *ret_bytes, now the taker's to release */
+    return p;
+}
