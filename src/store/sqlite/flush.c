@@ -73,7 +73,7 @@ static enum xt_code write_obs(struct group *g, enum sql_id id, const struct obs_
                               struct xt_err *err) {
     sqlite3_stmt *st = conn_stmt(g->c, id, err);
     if (!st)
-        return err->code;
+        return g->c->failed;
     obs_rec_bind(st, r, rest);
     return conn_run(g->c, st, "observation", err);
 }
@@ -143,7 +143,7 @@ enum xt_code trace_models_load(struct group *g, struct trace_state *t, struct xt
     sqlite3_stmt *st = conn_stmt(g->c, SQL_TMODEL_OF, err);
     int rc;
     if (!st)
-        return err->code;
+        return g->c->failed;
     sqlite3_bind_int64(st, 1, t->now.tseq);
     while ((rc = sqlite3_step(st)) == SQLITE_ROW) {
         struct str model = arena_str(g->a, col_str(st, 0));
@@ -202,7 +202,7 @@ static bool add_share(struct group *g, struct trace_state *t, const struct obs_s
 static enum xt_code find_span(struct group *g, struct trace_rec *r, struct xt_err *err) {
     sqlite3_stmt *st = conn_stmt(g->c, SQL_OBS_SPAN, err);
     if (!st)
-        return err->code;
+        return g->c->failed;
     sqlite3_bind_int64(st, 1, r->tseq);
     int rc = sqlite3_step(st);
     if (rc == SQLITE_ROW) {
@@ -311,7 +311,7 @@ static enum xt_code put_model(struct group *g, const struct trace_rec *r, const 
     bool gone = m->now.n == 0;
     sqlite3_stmt *st = conn_stmt(g->c, gone ? SQL_TMODEL_DROP : SQL_TMODEL_SET, err);
     if (!st)
-        return err->code;
+        return g->c->failed;
     if (gone) {
         sqlite3_bind_int64(st, 1, r->tseq);
         bind_str(st, 2, m->model);
@@ -329,7 +329,7 @@ static enum xt_code put_model(struct group *g, const struct trace_rec *r, const 
 static enum xt_code write_trace(struct group *g, enum sql_id id, const struct trace_rec *r, struct xt_err *err) {
     sqlite3_stmt *st = conn_stmt(g->c, id, err);
     if (!st)
-        return err->code;
+        return g->c->failed;
     trace_rec_bind(st, r);
     return conn_run(g->c, st, "trace", err);
 }

@@ -31,7 +31,7 @@ static bool remember(struct group *g, struct map *m, struct str key, void *value
 static enum xt_code load_trace(struct group *g, int64_t tseq, struct trace_state *t, struct xt_err *err) {
     sqlite3_stmt *st = conn_stmt(g->c, SQL_TRACE_GET, err);
     if (!st)
-        return err->code;
+        return g->c->failed;
     sqlite3_bind_int64(st, 1, tseq);
     int rc = sqlite3_step(st);
     bool ok = rc == SQLITE_ROW && trace_rec_read(st, g->a, &t->before);
@@ -156,7 +156,7 @@ static enum xt_code load_observation(struct group *g, const struct trace_state *
     struct obs_rec r;
     sqlite3_stmt *st = conn_stmt(g->c, SQL_OBS_GET, err);
     if (!st)
-        return err->code;
+        return g->c->failed;
     sqlite3_bind_int64(st, 1, t->now.tseq);
     bind_blob(st, 2, oid);
     int rc = sqlite3_step(st);

@@ -26,14 +26,14 @@ static enum xt_code change(struct conn *c, enum sql_id id, int64_t project, stru
                            struct xt_err *err) {
     sqlite3_stmt *st = keyed(c, id, project, key, err);
     if (!st)
-        return err->code;
+        return c->failed;
     sqlite3_bind_int64(st, 3, tseq);
     return conn_run(c, st, "look-up", err);
 }
 
 enum xt_code lookup_trace(struct conn *c, int64_t project, struct str key, int64_t *ret_tseq, struct xt_err *err) {
     sqlite3_stmt *st = keyed(c, SQL_LOOK_TRACE, project, key, err); /* joins the row */
-    return st ? get_i64(c, st, 0, ret_tseq, err) : err->code;
+    return st ? get_i64(c, st, 0, ret_tseq, err) : c->failed;
 }
 
 enum xt_code lookup_add_trace(struct conn *c, int64_t project, struct str key, int64_t tseq, struct xt_err *err) {
@@ -67,24 +67,24 @@ static sqlite3_stmt *posting(struct conn *c, enum sql_id id, int64_t h, int64_t 
 
 enum xt_code lookup_add_post(struct conn *c, int64_t h, int64_t ts, int64_t tseq, struct xt_err *err) {
     sqlite3_stmt *st = posting(c, SQL_LOOK_POST_ADD, h, ts, tseq, err);
-    return st ? conn_run(c, st, "look-up", err) : err->code;
+    return st ? conn_run(c, st, "look-up", err) : c->failed;
 }
 
 enum xt_code lookup_drop_post(struct conn *c, int64_t h, int64_t ts, int64_t tseq, struct xt_err *err) {
     sqlite3_stmt *st = posting(c, SQL_LOOK_POST_DROP, h, ts, tseq, err);
-    return st ? conn_run(c, st, "look-up", err) : err->code;
+    return st ? conn_run(c, st, "look-up", err) : c->failed;
 }
 
 enum xt_code lookup_count(struct conn *c, int64_t h, int64_t from, int64_t to, int64_t *ret, struct xt_err *err) {
     sqlite3_stmt *st = posting(c, SQL_LOOK_COUNT, h, from, to, err);
-    return st ? get_i64(c, st, 0, ret, err) : err->code;
+    return st ? get_i64(c, st, 0, ret, err) : c->failed;
 }
 
 enum xt_code look_walk_open(struct look_walk *w, struct conn *c, int64_t h, int64_t from, int64_t to, bool descending,
                             struct xt_err *err) {
     w->conn = c;
     w->st = posting(c, descending ? SQL_LOOK_LIST_DESC : SQL_LOOK_LIST_ASC, h, from, to, err);
-    return w->st ? XT_OK : err->code;
+    return w->st ? XT_OK : c->failed;
 }
 
 enum xt_code look_walk_next(struct look_walk *w, int64_t *ret_ts, int64_t *ret_tseq, struct xt_err *err) {

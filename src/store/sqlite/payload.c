@@ -144,7 +144,7 @@ enum xt_code payload_get(struct conn *c, struct codec *k, struct arena *a, int64
     }
     sqlite3_stmt *st = conn_stmt(c, SQL_PAYLOAD_GET, err);
     if (!st)
-        return err->code;
+        return c->failed;
     sqlite3_bind_int64(st, 1, pid);
     int rc = sqlite3_step(st);
     if (rc != SQLITE_ROW) {
@@ -167,7 +167,7 @@ enum xt_code payload_get(struct conn *c, struct codec *k, struct arena *a, int64
 enum xt_code payload_add(struct conn *c, int64_t pid, struct str text, struct str z, struct xt_err *err) {
     sqlite3_stmt *st = conn_stmt(c, SQL_PAYLOAD_ADD, err);
     if (!st)
-        return err->code;
+        return c->failed;
     sqlite3_bind_int64(st, 1, pid);
     bind_blob(st, 2, stored_form(text, z));
     return conn_run(c, st, "payload", err);
@@ -176,7 +176,7 @@ enum xt_code payload_add(struct conn *c, int64_t pid, struct str text, struct st
 enum xt_code payload_same(struct conn *c, int64_t pid, struct str text, struct str z, bool *ret, struct xt_err *err) {
     sqlite3_stmt *st = conn_stmt(c, SQL_PAYLOAD_GET, err);
     if (!st)
-        return err->code;
+        return c->failed;
     sqlite3_bind_int64(st, 1, pid);
     int rc = sqlite3_step(st);
     *ret = rc == SQLITE_ROW && str_eq(col_blob(st, 0), stored_form(text, z));
@@ -189,7 +189,7 @@ enum xt_code payload_drop(struct conn *c, int64_t pid, struct xt_err *err) {
         return XT_OK;
     sqlite3_stmt *st = conn_stmt(c, SQL_PAYLOAD_DROP, err);
     if (!st)
-        return err->code;
+        return c->failed;
     sqlite3_bind_int64(st, 1, pid);
     return conn_run(c, st, "payload", err);
 }

@@ -3,6 +3,9 @@
 
 #include <string.h>
 
+/* Project, hour, four lengths, the mark before a name. */
+#define KEY_FIXED_BYTES (2 * sizeof(int64_t) + 4 * sizeof(uint64_t) + 1)
+
 /* What is to be added to one row. */
 struct rollup_delta {
     struct rollup_delta *next;
@@ -72,51 +75,65 @@ void rollup_init(struct rollup_fold *f, struct arena *a) {
     map_init(&f->map, a);
 }
 
+/* A key is all its parts in one string: project, hour, then each text with its length in front (0 for an absent one, else
+ * 1 more than it has). The texts of a delta are slices of its key. */
 static char *put_bytes(char *at, const void *p, size_t n) {
     if (n > 0)
         memcpy(at, p, n);
     return at + n;
 }
 
-static char *put_part(char *at, struct str s) {
-    uint64_t n = str_has(s) ? s.n + 1 : 0; /* absent and empty differ */
-    return put_bytes(put_bytes(at, &n, sizeof n), s.p, s.n);
+/* `mark`: a byte before the text, or 0. */
+static char *put_part(char *at, struct str s, char mark) {
+    size_t more = mark != 0;
+    uint64_t n = str_has(s) ? s.n + more + 1 : 0;
+    at = put_bytes(at, &n, sizeof n);
+    return put_bytes(put_bytes(at, &mark, more), s.p, s.n);
 }
 
-/* All parts of the delta's key in one string, each with its length in front. Absent: no memory. */
-static struct str delta_key(struct arena *a, const struct rollup_delta *d) {
-    size_t n = 2 * sizeof(int64_t) + 4 * sizeof(uint64_t) + d->label.n + d->env.n + d->name.n + d->model.n;
-    char *key = arena_bytes(a, n), *at = key;
+static const char *take_part(const char *at, struct str *ret) {
+    uint64_t n;
+    memcpy(&n, at, sizeof n);
+    *ret = n > 0 ? (struct str){ at + sizeof n, (size_t)n - 1 } : STR_NONE;
+    return at + sizeof n + ret->n;
+}
+
+/* The key of the trace's share of a model (absent: its own share), in `room` when it fits. Absent: no memory. */
+static struct str delta_key(struct arena *a, const struct trace_rec *t, struct str model, char *room,
+                            size_t room_bytes) {
+    size_t n = KEY_FIXED_BYTES + t->label.n + t->env.n + t->name.n + model.n;
+    char *key = n <= room_bytes ? room : arena_bytes(a, n);
+    int64_t hour = time_floor(t->ts, ROLLUP_HOUR);
     if (!key)
         return STR_NONE;
-    at = put_bytes(at, &d->project, sizeof d->project);
-    at = put_bytes(at, &d->hour, sizeof d->hour);
-    at = put_part(at, d->label);
-    at = put_part(at, d->env);
-    at = put_part(at, d->name);
-    put_part(at, d->model);
-    return (struct str){ key, n };
+    char *at = put_bytes(key, &t->project, sizeof t->project);
+    at = put_bytes(at, &hour, sizeof hour);
+    at = put_part(at, t->label, 0);
+    at = put_part(at, t->env, 0);
+    at = str_has(t->name) ? put_part(at, t->name, '=') : put_part(at, STR_LIT(""), 0);
+    at = put_part(at, model, 0);
+    return (struct str){ key, (size_t)(at - key) };
 }
 
-/* The delta of the trace's key and this model (absent: the trace's own), made if need be. NULL: no memory. The trace's
- * texts must live as long as the fold. */
+/* The delta with that key, made if need be. NULL: no memory. */
 static struct rollup_delta *delta_of(struct rollup_fold *f, const struct trace_rec *t, struct str model) {
-    struct rollup_delta want = { .project = t->project,
-                                 .hour = time_floor(t->ts, ROLLUP_HOUR),
-                                 .label = t->label,
-                                 .env = t->env,
-                                 .name = rollup_text(f->arena, t->name),
-                                 .model = model };
-    struct str key = str_has(want.name) ? delta_key(f->arena, &want) : STR_NONE;
+    char room[512];
+    struct str key = delta_key(f->arena, t, model, room, sizeof room);
     if (!str_has(key))
         return NULL;
     struct rollup_delta *d = map_get(&f->map, key);
     if (d)
         return d;
+    key = arena_str(f->arena, key);
     d = arena_new(f->arena, struct rollup_delta, 1);
-    if (!d || !map_put(&f->map, key, d))
+    if (!d || !str_has(key) || !map_put(&f->map, key, d))
         return NULL;
-    *d = want;
+    memcpy(&d->project, key.p, sizeof d->project);
+    memcpy(&d->hour, key.p + sizeof d->project, sizeof d->hour);
+    const char *at = take_part(key.p + sizeof d->project + sizeof d->hour, &d->label);
+    at = take_part(at, &d->env);
+    at = take_part(at, &d->name);
+    take_part(at, &d->model);
     if (f->last)
         f->last->next = d;
     else
@@ -172,7 +189,7 @@ static enum xt_code step_row(struct conn *c, sqlite3_stmt *st, bool *ret_found, 
 static enum xt_code drop(struct conn *c, enum sql_id id, const struct rollup_delta *d, struct xt_err *err) {
     sqlite3_stmt *st = conn_stmt(c, id, err);
     if (!st)
-        return err->code;
+        return c->failed;
     bind_key(st, d);
     return conn_run(c, st, "rollup", err);
 }
@@ -180,7 +197,7 @@ static enum xt_code drop(struct conn *c, enum sql_id id, const struct rollup_del
 static enum xt_code add_hour(struct conn *c, const struct rollup_delta *d, struct xt_err *err) {
     sqlite3_stmt *st = d->ntrace ? conn_stmt(c, SQL_ROLLUP_HOUR_ADD, err) : NULL;
     if (!st)
-        return d->ntrace ? err->code : XT_OK;
+        return d->ntrace ? c->failed : XT_OK;
     sqlite3_bind_int64(st, 1, d->project);
     sqlite3_bind_int64(st, 2, d->hour);
     sqlite3_bind_int64(st, 3, d->ntrace);
@@ -189,7 +206,7 @@ static enum xt_code add_hour(struct conn *c, const struct rollup_delta *d, struc
         return code;
     st = conn_stmt(c, SQL_ROLLUP_HOUR_CLEAN, err);
     if (!st)
-        return err->code;
+        return c->failed;
     sqlite3_bind_int64(st, 1, d->project);
     sqlite3_bind_int64(st, 2, d->hour);
     return conn_run(c, st, "rollup", err);
@@ -201,7 +218,7 @@ static enum xt_code add_trace(struct conn *c, const struct rollup_delta *d, stru
     bool found;
     sqlite3_stmt *st = conn_stmt(c, SQL_ROLLUP_TRACE_GET, err);
     if (!st)
-        return err->code;
+        return c->failed;
     bind_key(st, d);
     enum xt_code code = step_row(c, st, &found, err);
     if (code != XT_OK)
@@ -216,7 +233,7 @@ static enum xt_code add_trace(struct conn *c, const struct rollup_delta *d, stru
         return found ? drop(c, SQL_ROLLUP_TRACE_DROP, d, err) : XT_OK;
     st = conn_stmt(c, SQL_ROLLUP_TRACE_SET, err);
     if (!st)
-        return err->code;
+        return c->failed;
     bind_key(st, d);
     sqlite3_bind_int64(st, 6, n);
     sqlite3_bind_int64(st, 7, nobs);
@@ -230,7 +247,7 @@ static enum xt_code add_model(struct conn *c, const struct rollup_delta *d, stru
     bool found;
     sqlite3_stmt *st = conn_stmt(c, SQL_ROLLUP_MODEL_GET, err);
     if (!st)
-        return err->code;
+        return c->failed;
     bind_key(st, d);
     enum xt_code code = step_row(c, st, &found, err);
     if (code != XT_OK)
@@ -246,7 +263,7 @@ static enum xt_code add_model(struct conn *c, const struct rollup_delta *d, stru
         return found ? drop(c, SQL_ROLLUP_MODEL_DROP, d, err) : XT_OK;
     st = conn_stmt(c, SQL_ROLLUP_MODEL_SET, err);
     if (!st)
-        return err->code;
+        return c->failed;
     bind_key(st, d);
     sqlite3_bind_int64(st, 7, sums.n);
     sqlite3_bind_int64(st, 8, ntrace);
@@ -270,4 +287,35 @@ enum xt_code rollup_flush(struct rollup_fold *f, struct conn *c, struct xt_err *
             code = add_trace(c, d, err);
     }
     return code;
+}
+
+/* ---- comparing ---- */
+
+/* Does the row hold exactly the delta? */
+static bool row_equals(sqlite3_stmt *st, const struct rollup_delta *d) {
+    if (!str_has(d->model))
+        return sqlite3_column_int64(st, 0) == d->ntrace && sqlite3_column_int64(st, 1) == d->nobs &&
+               read_sum(st, 2) == d->cost;
+    struct model_sums stored = { .n = sqlite3_column_int64(st, 0) };
+    model_sums_read(st, 2, &stored);
+    return sqlite3_column_int64(st, 1) == d->ntrace && model_sums_equal(&stored, &d->sums);
+}
+
+enum xt_code rollup_compare(struct rollup_fold *f, struct conn *c, struct rollup_verdict *v, struct xt_err *err) {
+    for (const struct rollup_delta *d = f->first; d; d = d->next) {
+        bool found, model = str_has(d->model);
+        sqlite3_stmt *st = conn_stmt(c, model ? SQL_ROLLUP_MODEL_GET : SQL_ROLLUP_TRACE_GET, err);
+        if (!st)
+            return c->failed;
+        bind_key(st, d);
+        enum xt_code code = step_row(c, st, &found, err);
+        if (code != XT_OK)
+            return code;
+        v->trace_rows += !model;
+        v->model_rows += model;
+        v->missing += !found;
+        v->wrong += found && !row_equals(st, d);
+        sqlite3_reset(st);
+    }
+    return XT_OK;
 }

@@ -41,5 +41,11 @@ bool rollup_trace(struct rollup_fold *f, const struct trace_rec *t, int sign);
 /* Likewise a share of `model` (in the stored form of rollup_text) under the trace's key. */
 bool rollup_model(struct rollup_fold *f, const struct trace_rec *t, struct str model, const struct model_sums *m,
                   int sign);
+/* For the self-test: are the rows exactly what was folded? Counts are added to *v. */
+struct rollup_verdict {
+    int64_t trace_rows, model_rows; /* that there should be */
+    int64_t missing, wrong;
+};
+enum xt_code rollup_compare(struct rollup_fold *f, struct conn *c, struct rollup_verdict *v, struct xt_err *err);
 /* Adds everything to the rows. */
 enum xt_code rollup_flush(struct rollup_fold *f, struct conn *c, struct xt_err *err);

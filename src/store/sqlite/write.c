@@ -13,7 +13,7 @@
 static enum xt_code get_counter(struct conn *c, const char *key, int64_t *ret, struct xt_err *err) {
     sqlite3_stmt *st = conn_stmt(c, SQL_STATE_GET, err);
     if (!st)
-        return err->code;
+        return c->failed;
     bind_str(st, 1, str_c(key));
     int rc = sqlite3_step(st);
     int64_t v = rc == SQLITE_ROW ? sqlite3_column_int64(st, 0) : 0;
@@ -29,7 +29,7 @@ static enum xt_code get_counter(struct conn *c, const char *key, int64_t *ret, s
 static enum xt_code set_counter(struct conn *c, const char *key, int64_t v, struct xt_err *err) {
     sqlite3_stmt *st = conn_stmt(c, SQL_STATE_SET, err);
     if (!st)
-        return err->code;
+        return c->failed;
     bind_str(st, 1, str_c(key));
     sqlite3_bind_int64(st, 2, v);
     return conn_run(c, st, "counter", err);
@@ -99,9 +99,6 @@ static enum xt_code write_all(struct sqlite_store *e, const struct batch_part *p
 enum xt_code sqlite_write(struct store *s, const struct batch_part *parts, size_t n, struct xt_err *err) {
     struct sqlite_store *e = engine_of(s);
     struct write_state *ws = e->ws;
-    struct xt_err own;
-    if (!err)
-        err = &own; /* codes are read back from it */
     const int64_t old_tseq = ws->next_tseq, old_pid = ws->next_pid;
     enum xt_code code = conn_begin(&e->writer, true, err);
     if (code != XT_OK)

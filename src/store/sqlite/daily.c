@@ -1,0 +1,359 @@
+/* daily.c -- the daily view (contract 2.10, 3.5): days of the traces' timestamps, newest first, with usage by model.
+ *
+ *  1. Without conditions beyond label and name: whole hours from the rollups, less the traces that the range cuts off in
+ *     its first and its last hour. Sums are exact, so taking away leaves what adding up would give.
+ *  2. With others (user, tags, version, release): the matching traces, newest first, each with its trace_model rows.
+ *  3. Models are added up for the days of the page alone. */
+#include <stdlib.h>
+
+#include "store/sqlite/rollup.h"
+#include "store/sqlite/scan.h"
+
+#define DAILY_BYTES ((size_t)256 << 20)
+#define UNKNOWN_MODEL "unknown"
+
+struct day_sums {
+    int64_t day;
+    int64_t traces, observations;
+    money cost;
+};
+
+struct usage {
+    struct usage *next;
+    struct str model; /* as shown */
+    int64_t traces;
+    struct model_sums sums;
+};
+
+struct daily {
+    struct sqlite_store *e;
+    struct conn *c;
+    const struct daily_query *q;
+    struct trace_filter filter;
+    day_visitor *visit;
+    void *arg;
+    bool more; /* the visitor wants more */
+    struct arena a, day_arena;
+    struct day_sums *days; /* ascending */
+    size_t n, room;
+    /* Usage of the day being built; lives in day_arena. */
+    struct map usage_map;
+    struct usage *usage;
+    size_t nusage;
+};
+
+static int64_t day_of(int64_t ts) { return time_floor(ts, NS_PER_DAY); }
+
+/* Last instant of the day; the first and the last day of all are cut. */
+static int64_t day_end(int64_t day) {
+    int64_t next = day_of(time_add(day, NS_PER_DAY));
+    return next > day ? next - 1 : TIME_MAX;
+}
+
+/* ---- one day ---- */
+
+static void day_begin(struct daily *d) {
+    arena_reset(&d->day_arena);
+    map_init(&d->usage_map, &d->day_arena);
+    d->usage = NULL;
+    d->nusage = 0;
+}
+
+/* `model` in its stored form. False: no memory. */
+static bool add_usage(struct daily *d, struct str model, int64_t traces, const struct model_sums *sums, int sign) {
+    struct str shown = model.n > 0 ? rollup_text_of(model) : STR_LIT(UNKNOWN_MODEL);
+    struct usage *u = map_get(&d->usage_map, shown);
+    if (!u) {
+        u = arena_new(&d->day_arena, struct usage, 1);
+        shown = arena_str(&d->day_arena, shown);
+        if (!u || !str_has(shown) || !map_put(&d->usage_map, shown, u))
+            return false;
+        *u = (struct usage){ .next = d->usage, .model = shown };
+        d->usage = u;
+        d->nusage++;
+    }
+    u->traces += sign * traces;
+    model_sums_add(&u->sums, sums, sign);
+    return true;
+}
+
+/* Usage of one trace. */
+static enum xt_code add_trace_usage(struct daily *d, int64_t tseq, int sign, struct xt_err *err) {
+    int rc;
+    sqlite3_stmt *st = conn_stmt(d->c, SQL_TMODEL_OF, err);
+    if (!st)
+        return d->c->failed;
+    sqlite3_bind_int64(st, 1, tseq);
+    while ((rc = sqlite3_step(st)) == SQLITE_ROW) {
+        struct model_sums sums = { .n = sqlite3_column_int64(st, 1) };
+        model_sums_read(st, 2, &sums);
+        if (!add_usage(d, col_str(st, 0), 1, &sums, sign)) {
+            sqlite3_reset(st);
+            return no_memory(err);
+        }
+    }
+    sqlite3_reset(st);
+    return rc == SQLITE_DONE ? XT_OK : conn_fail(d->c, rc, "daily", err);
+}
+
+static int compare_usage(const void *a, const void *b) {
+    const struct day_usage *x = a, *y = b;
+    if (x->cost != y->cost)
+        return x->cost < y->cost ? 1 : -1;
+    return str_cmp(x->model, y->model);
+}
+
+static enum xt_code day_show(struct daily *d, const struct day_sums *sums, struct xt_err *err) {
+    struct day_usage *list = arena_new(&d->day_arena, struct day_usage, d->nusage);
+    size_t n = 0;
+    if (!list)
+        return no_memory(err);
+    for (const struct usage *u = d->usage; u; u = u->next) {
+        if (u->sums.n == 0)
+            continue;
+        list[n++] = (struct day_usage){
+            .model = u->model,
+            .observations = u->sums.n,
+            .traces = u->traces,
+            .tokens_in = sum_to_i64(u->sums.in),
+            .tokens_out = sum_to_i64(u->sums.out),
+            .tokens_total = sum_to_i64(u->sums.total),
+            .cost = u->sums.cost,
+        };
+    }
+    qsort(list, n, sizeof *list, compare_usage);
+    const struct day_row row = { .day = sums->day,
+                                 .traces = sums->traces,
+                                 .observations = sums->observations,
+                                 .cost = sums->cost,
+                                 .usage = list,
+                                 .nusage = n };
+    d->more = d->visit(d->arg, &row);
+    return XT_OK;
+}
+
+/* ---- from the rollups ---- */
+
+/* The last day of the list, or a new one: hours come ascending. NULL: no memory. */
+static struct day_sums *last_day(struct daily *d, int64_t day) {
+    if (d->n > 0 && d->days[d->n - 1].day == day)
+        return &d->days[d->n - 1];
+    if (d->n == d->room) {
+        size_t room = d->room ? d->room * 2 : 64;
+        struct day_sums *bigger = arena_new(&d->a, struct day_sums, room);
+        if (!bigger)
+            return NULL;
+        if (d->n > 0)
+            memcpy(bigger, d->days, d->n * sizeof *d->days);
+        d->days = bigger;
+        d->room = room;
+    }
+    d->days[d->n] = (struct day_sums){ .day = day };
+    return &d->days[d->n++];
+}
+
+static sqlite3_stmt *hours(struct daily *d, enum sql_id id, int64_t first, int64_t last, struct xt_err *err) {
+    sqlite3_stmt *st = conn_stmt(d->c, id, err);
+    if (st) {
+        sqlite3_bind_int64(st, 1, d->q->project);
+        sqlite3_bind_int64(st, 2, first);
+        sqlite3_bind_int64(st, 3, last);
+    }
+    return st;
+}
+
+static bool wanted(const struct daily *d, struct str label, struct str name) {
+    return (!str_has(d->q->label) || str_eq(d->q->label, label)) &&
+           (!str_has(d->q->trace_name) || str_eq(d->q->trace_name, rollup_text_of(name)));
+}
+
+static enum xt_code read_days(struct daily *d, int64_t first, int64_t last, struct xt_err *err) {
+    int rc;
+    sqlite3_stmt *st = hours(d, SQL_ROLLUP_TRACE_RANGE, first, last, err);
+    if (!st)
+        return d->c->failed;
+    while ((rc = sqlite3_step(st)) == SQLITE_ROW) {
+        if (!wanted(d, col_str(st, 1), col_str(st, 3)))
+            continue;
+        struct day_sums *day = last_day(d, day_of(sqlite3_column_int64(st, 0)));
+        if (!day) {
+            sqlite3_reset(st);
+            return no_memory(err);
+        }
+        day->traces += sqlite3_column_int64(st, 4);
+        day->observations += sqlite3_column_int64(st, 5);
+        day->cost += sum_join(sqlite3_column_int64(st, 6), sqlite3_column_int64(st, 7));
+    }
+    sqlite3_reset(st);
+    return rc == SQLITE_DONE ? XT_OK : conn_fail(d->c, rc, "daily", err);
+}
+
+static enum xt_code read_models(struct daily *d, int64_t first, int64_t last, struct xt_err *err) {
+    int rc;
+    sqlite3_stmt *st = hours(d, SQL_ROLLUP_MODEL_RANGE, first, last, err);
+    if (!st)
+        return d->c->failed;
+    while ((rc = sqlite3_step(st)) == SQLITE_ROW) {
+        if (!wanted(d, col_str(st, 0), col_str(st, 1)))
+            continue;
+        struct model_sums sums = { .n = sqlite3_column_int64(st, 3) };
+        model_sums_read(st, 5, &sums);
+        if (!add_usage(d, col_str(st, 2), sqlite3_column_int64(st, 4), &sums, 1)) {
+            sqlite3_reset(st);
+            return no_memory(err);
+        }
+    }
+    sqlite3_reset(st);
+    return rc == SQLITE_DONE ? XT_OK : conn_fail(d->c, rc, "daily", err);
+}
+
+static struct day_sums *find_day(struct daily *d, int64_t day) {
+    size_t low = 0, high = d->n;
+    while (low < high) {
+        size_t mid = low + (high - low) / 2;
+        if (d->days[mid].day < day)
+            low = mid + 1;
+        else
+            high = mid;
+    }
+    return low < d->n && d->days[low].day == day ? &d->days[low] : NULL;
+}
+
+/* Takes traces between two instants out again: of the days' sums, or of the present day's usage. */
+static enum xt_code take_out(struct daily *d, int64_t from, int64_t to, bool usage, struct xt_err *err) {
+    struct trace_filter f = d->filter;
+    struct trace_scan s;
+    struct trace_rec r;
+    bool found = true;
+    if (from > to)
+        return XT_OK;
+    f.from = from;
+    f.to = to;
+    enum xt_code code = scan_open(&s, d->e, d->c, &f, false, err);
+    while (code == XT_OK) {
+        code = scan_next(&s, &r, &found, err);
+        if (code != XT_OK || !found)
+            break;
+        struct day_sums *day = usage ? NULL : find_day(d, day_of(r.ts));
+        if (usage)
+            code = add_trace_usage(d, r.tseq, -1, err);
+        if (day) {
+            day->traces--;
+            day->observations -= r.nobs;
+            day->cost -= trace_rec_cost(&r);
+        }
+    }
+    scan_close(&s);
+    return code;
+}
+
+static int64_t later(int64_t a, int64_t b) { return a > b ? a : b; }
+static int64_t earlier(int64_t a, int64_t b) { return a < b ? a : b; }
+
+/* What the range cuts off of its first and last hour, within [low, high]. */
+static enum xt_code take_edges(struct daily *d, int64_t low, int64_t high, bool usage, struct xt_err *err) {
+    int64_t first = time_floor(d->q->from, ROLLUP_HOUR),
+            end = time_add(time_floor(d->q->to, ROLLUP_HOUR), ROLLUP_HOUR - 1);
+    enum xt_code code = XT_OK;
+    if (d->q->from > first)
+        code = take_out(d, later(first, low), earlier(d->q->from - 1, high), usage, err);
+    if (code == XT_OK && d->q->to < end)
+        code = take_out(d, later(d->q->to + 1, low), earlier(end, high), usage, err);
+    return code;
+}
+
+static enum xt_code from_rollups(struct daily *d, int64_t *ret_total, struct xt_err *err) {
+    int64_t first = time_floor(d->q->from, ROLLUP_HOUR), last = time_floor(d->q->to, ROLLUP_HOUR);
+    enum xt_code code = read_days(d, first, last, err);
+    if (code == XT_OK)
+        code = take_edges(d, TIME_MIN, TIME_MAX, false, err);
+    size_t n = 0;
+    for (size_t i = 0; i < d->n; i++)
+        if (d->days[i].traces != 0)
+            d->days[n++] = d->days[i];
+    *ret_total = (int64_t)n;
+    for (int64_t i = 0; code == XT_OK && d->more && i < d->q->limit && d->q->offset < (int64_t)n - i; i++) {
+        const struct day_sums *day = &d->days[(int64_t)n - 1 - d->q->offset - i];
+        day_begin(d);
+        code = read_models(d, later(day->day, first), earlier(day_end(day->day), last), err);
+        if (code == XT_OK)
+            code = take_edges(d, day->day, day_end(day->day), true, err);
+        if (code == XT_OK)
+            code = day_show(d, day, err);
+    }
+    return code;
+}
+
+/* ---- from the traces ---- */
+
+static enum xt_code from_traces(struct daily *d, int64_t *ret_total, struct xt_err *err) {
+    struct trace_scan s;
+    struct trace_rec r;
+    struct day_sums day = { 0 };
+    int64_t days = 0; /* begun so far; the present one has index days - 1 */
+    bool found = true, shown = false;
+    enum xt_code code = scan_open(&s, d->e, d->c, &d->filter, true, err);
+    while (code == XT_OK && found) {
+        code = scan_next(&s, &r, &found, err);
+        if (code != XT_OK)
+            break;
+        if (days == 0 || !found || day_of(r.ts) != day.day) {
+            if (shown && d->more)
+                code = day_show(d, &day, err);
+            if (!found || code != XT_OK)
+                break;
+            day = (struct day_sums){ .day = day_of(r.ts) };
+            shown = days >= d->q->offset && days - d->q->offset < d->q->limit;
+            days++;
+            day_begin(d);
+        }
+        day.traces++;
+        day.observations += r.nobs;
+        day.cost += trace_rec_cost(&r);
+        if (shown && r.nobs > 0)
+            code = add_trace_usage(d, r.tseq, 1, err);
+    }
+    scan_close(&s);
+    *ret_total = days;
+    return code;
+}
+
+static enum xt_code read_daily(struct daily *d, int64_t *ret_total, struct xt_err *err) {
+    const struct daily_query *q = d->q;
+    d->filter = (struct trace_filter){ .project = q->project,
+                                       .label = q->label,
+                                       .user = q->user,
+                                       .name = q->trace_name,
+                                       .version = q->version,
+                                       .release = q->release,
+                                       .tags = q->tags,
+                                       .ntags = q->ntags,
+                                       .from = q->from,
+                                       .to = q->to };
+    *ret_total = 0;
+    if (q->from > q->to)
+        return XT_OK;
+    if (str_has(q->user) || str_has(q->version) || str_has(q->release) || q->ntags > 0)
+        return from_traces(d, ret_total, err);
+    return from_rollups(d, ret_total, err);
+}
+
+enum xt_code sqlite_daily(struct store *s, const struct daily_query *q, day_visitor *visit, void *arg,
+                          int64_t *ret_total, struct xt_err *err) {
+    struct daily d = { .e = engine_of(s), .q = q, .visit = visit, .arg = arg, .more = true };
+    int64_t total = 0;
+    d.c = reader_get(d.e, q->deadline, err);
+    if (!d.c)
+        return err ? err->code : XT_EUNAVAILABLE;
+    arena_init(&d.a, DAILY_BYTES);
+    arena_init(&d.day_arena, DAILY_BYTES);
+    enum xt_code code = conn_begin(d.c, false, err);
+    if (code == XT_OK)
+        code = read_daily(&d, &total, err);
+    reader_put(d.e, d.c);
+    arena_done(&d.a);
+    arena_done(&d.day_arena);
+    if (code == XT_OK)
+        *ret_total = total;
+    return code;
+}

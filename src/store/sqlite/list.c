@@ -1,0 +1,131 @@
+/* list.c -- pages of traces (contract 2.9, 3.3): which ones, how many in all, then each of the page as the API sees it.
+ * One snapshot; payloads are read for the page alone, and only when they are wanted. */
+#include "store/sqlite/order.h"
+#include "store/sqlite/view.h"
+
+#define PAGE_MAX 1000 /* the API asks for at most 200 */
+
+struct page {
+    int64_t tseq[PAGE_MAX];
+    size_t n;
+    int64_t total; /* negative: not known yet */
+};
+
+static void filter_of(const struct trace_query *q, struct trace_filter *ret) {
+    *ret = (struct trace_filter){
+        .project = q->project,
+        .label = q->label,
+        .user = q->user,
+        .name = q->name,
+        .session = q->session,
+        .version = q->version,
+        .release = q->release,
+        .tags = q->tags,
+        .ntags = q->ntags,
+        .environments = q->environments,
+        .nenvironments = q->nenvironments,
+        .from = q->from,
+        .to = q->to,
+    };
+}
+
+/* No condition on the rows: SQLite skips what stands before the page inside the index. */
+static enum xt_code plain_page(struct conn *c, const struct trace_query *q, struct page *p, struct xt_err *err) {
+    int rc = SQLITE_DONE;
+    sqlite3_stmt *st = conn_stmt(c, q->descending ? SQL_TRACE_WALK_DESC : SQL_TRACE_WALK_ASC, err);
+    if (!st)
+        return c->failed;
+    sqlite3_bind_int64(st, 1, q->project);
+    sqlite3_bind_int64(st, 2, q->from);
+    sqlite3_bind_int64(st, 3, q->to);
+    sqlite3_bind_int64(st, 4, q->offset);
+    while ((int64_t)p->n < q->limit && (rc = sqlite3_step(st)) == SQLITE_ROW)
+        p->tseq[p->n++] = sqlite3_column_int64(st, 1);
+    sqlite3_reset(st);
+    return rc == SQLITE_DONE || rc == SQLITE_ROW ? XT_OK : conn_fail(c, rc, "trace", err);
+}
+
+/* By time, each candidate compared with its row; to the end only when nobody else knows the total. */
+static enum xt_code scanned_page(struct sqlite_store *e, struct conn *c, const struct trace_query *q,
+                                 const struct trace_filter *f, struct page *p, struct xt_err *err) {
+    struct trace_scan s;
+    struct trace_rec r;
+    int64_t at = 0;
+    bool found = true;
+    enum xt_code code = scan_open(&s, e, c, f, q->descending, err);
+    while (code == XT_OK && (p->total < 0 || (int64_t)p->n < q->limit)) {
+        code = scan_next(&s, &r, &found, err);
+        if (code != XT_OK || !found)
+            break;
+        if (at >= q->offset && (int64_t)p->n < q->limit)
+            p->tseq[p->n++] = r.tseq;
+        at++;
+    }
+    scan_close(&s);
+    if (code == XT_OK && p->total < 0)
+        p->total = at;
+    return code;
+}
+
+static enum xt_code find_page(struct sqlite_store *e, struct conn *c, const struct trace_query *q, struct page *p,
+                              struct xt_err *err) {
+    struct trace_filter f;
+    bool known;
+    filter_of(q, &f);
+    p->n = 0;
+    enum xt_code code = filter_count(e, c, &f, &known, &p->total, err);
+    if (code != XT_OK)
+        return code;
+    if (!known)
+        p->total = -1;
+    else if (q->offset >= p->total)
+        return XT_OK;
+    if (q->order != ORDER_TIMESTAMP)
+        return order_page(e, c, q, &f, p->tseq, &p->n, &p->total, err);
+    return filter_is_plain(&f) ? plain_page(c, q, p, err) : scanned_page(e, c, q, &f, p, err);
+}
+
+static enum xt_code show(struct conn *c, const struct trace_query *q, const struct page *p, trace_visitor *visit,
+                         void *arg, struct xt_err *err) {
+    struct view v;
+    enum xt_code code = XT_OK;
+    bool more = true;
+    view_init(&v, c);
+    for (size_t i = 0; i < p->n && code == XT_OK && more; i++) {
+        struct trace_rec r;
+        struct trace_row row;
+        bool found;
+        arena_reset(&v.arena);
+        code = trace_fetch(c, SQL_TRACE_GET, p->tseq[i], NULL, &r, &found, err);
+        if (code != XT_OK || !found)
+            continue;
+        code = view_trace(&v, &r, q->want_io, &row, err);
+        if (code == XT_OK && q->want_observations)
+            code = view_observation_ids(&v, r.tseq, &row, err);
+        if (code == XT_OK)
+            more = visit(arg, &row);
+    }
+    view_done(&v);
+    return code;
+}
+
+enum xt_code sqlite_traces_list(struct store *s, const struct trace_query *q, trace_visitor *visit, void *arg,
+                                int64_t *ret_total, struct xt_err *err) {
+    struct sqlite_store *e = engine_of(s);
+    struct page p;
+    struct trace_query asked = *q;
+    if (asked.limit > PAGE_MAX)
+        asked.limit = PAGE_MAX;
+    struct conn *c = reader_get(e, q->deadline, err);
+    if (!c)
+        return err ? err->code : XT_EUNAVAILABLE;
+    enum xt_code code = conn_begin(c, false, err);
+    if (code == XT_OK)
+        code = find_page(e, c, &asked, &p, err);
+    if (code == XT_OK)
+        code = show(c, &asked, &p, visit, arg, err);
+    reader_put(e, c);
+    if (code == XT_OK)
+        *ret_total = p.total;
+    return code;
+}

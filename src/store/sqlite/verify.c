@@ -1,0 +1,444 @@
+/* verify.c -- the deep self-test of telemetry: what the writer keeps beside the rows (aggregates of a trace, its sums by
+ * model, look-ups, rollups, numbers of payloads) is found anew from the rows and compared. Reads only, in the caller's
+ * snapshot. A finding is a line of the report; of one kind at most FINDINGS_MAX are written out. Memory is bounded by
+ * one trace, and for the rollups by the keys of one hour. */
+#include <stdio.h>
+
+#include "store/sqlite/group.h"
+#include "store/sqlite/scan.h"
+
+#define FINDINGS_MAX 20
+#define ROW_BYTES ((size_t)1 << 30)
+
+struct verify {
+    struct sqlite_store *e;
+    struct conn *c;
+    struct buf *report;
+    struct xt_err *err;
+    struct group g; /* for trace_hashes and trace_models_load: its arena is that of the present trace */
+    struct arena a;
+    struct codec codec;
+    sqlite3_stmt *obs, *tmodel, *has_obs_entry, *has_post, *has_payload, *in_trash;
+    bool obs_row, tmodel_row;    /* the cursors stand on a row */
+    int64_t next_tseq, next_pid; /* of the snapshot */
+    int64_t traces, observations, posts, payloads;
+    size_t written[8]; /* by kind of finding */
+};
+
+enum finding_kind { F_SUMS, F_MODELS, F_LOOKUPS, F_PAYLOADS, F_STRAYS, F_ROWS };
+
+static void __attribute__((format(printf, 4, 5)))
+finding(struct verify *v, enum finding_kind kind, int64_t tseq, const char *fmt, ...) {
+    char text[160];
+    va_list args;
+    if (v->written[kind]++ >= FINDINGS_MAX)
+        return;
+    va_start(args, fmt);
+    vsnprintf(text, sizeof text, fmt, args);
+    va_end(args);
+    buf_printf(v->report, "trace %lld: %s\n", (long long)tseq, text);
+}
+
+static sqlite3_stmt *prepare(struct verify *v, const char *sql) {
+    sqlite3_stmt *st = NULL;
+    int rc = sqlite3_prepare_v2(v->c->db, sql, -1, &st, NULL);
+    if (rc != SQLITE_OK)
+        conn_fail(v->c, rc, "verify", v->err);
+    return st;
+}
+
+/* One row or none. */
+static enum xt_code step(struct verify *v, sqlite3_stmt *st, bool *ret_row) {
+    int rc = sqlite3_step(st);
+    *ret_row = rc == SQLITE_ROW;
+    return rc == SQLITE_ROW || rc == SQLITE_DONE ? XT_OK : conn_fail(v->c, rc, "verify", v->err);
+}
+
+static enum xt_code exists(struct verify *v, sqlite3_stmt *st, bool *ret) {
+    enum xt_code code = step(v, st, ret);
+    sqlite3_reset(st);
+    return code;
+}
+
+static enum xt_code get_i64(struct verify *v, const char *sql, int64_t *ret) {
+    bool row = false;
+    sqlite3_stmt *st = prepare(v, sql);
+    if (!st)
+        return v->c->failed;
+    enum xt_code code = step(v, st, &row);
+    *ret = row ? sqlite3_column_int64(st, 0) : 0;
+    sqlite3_finalize(st);
+    return code;
+}
+
+/* ---- payloads ---- */
+
+static enum xt_code check_payload(struct verify *v, int64_t tseq, int64_t pid) {
+    bool there;
+    if (pid == 0)
+        return XT_OK;
+    v->payloads++;
+    sqlite3_bind_int64(v->has_payload, 1, pid);
+    enum xt_code code = exists(v, v->has_payload, &there);
+    if (code == XT_OK && (!there || pid >= v->next_pid))
+        finding(v, F_PAYLOADS, tseq, "payload %lld is %s", (long long)pid, there ? "numbered too high" : "missing");
+    return code;
+}
+
+/* ---- observations ---- */
+
+static enum xt_code next_obs(struct verify *v) { return step(v, v->obs, &v->obs_row); }
+
+static enum xt_code check_obs_entry(struct verify *v, const struct obs_rec *o) {
+    bool there;
+    sqlite3_bind_int64(v->has_obs_entry, 1, o->project);
+    bind_blob(v->has_obs_entry, 2, o->v.id.key);
+    sqlite3_bind_int64(v->has_obs_entry, 3, o->tseq);
+    enum xt_code code = exists(v, v->has_obs_entry, &there);
+    if (code == XT_OK && !there)
+        finding(v, F_LOOKUPS, o->tseq, "an observation has no look-up entry");
+    return code;
+}
+
+/* Checks what stands in the row at the cursor; *ret lives until the cursor moves. A damaged one is a finding. */
+static enum xt_code check_obs(struct verify *v, struct obs_rec *ret, bool *ret_ok) {
+    enum xt_code code = obs_rec_read(v->c, &v->codec, v->obs, &v->a, false, ret, v->err);
+    *ret_ok = code == XT_OK;
+    v->observations++;
+    if (code == XT_ESTORE) {
+        finding(v, F_ROWS, sqlite3_column_int64(v->obs, OC_TSEQ), "an observation is damaged");
+        code = XT_OK;
+    }
+    if (code == XT_OK)
+        code = check_obs_entry(v, ret);
+    for (int i = 0; i < PAYLOADS && code == XT_OK; i++)
+        code = check_payload(v, ret->tseq, ret->pid[i]);
+    return code == XT_OK ? check_payload(v, ret->tseq, ret->prest) : code;
+}
+
+/* Observations before number `tseq` have no trace: only those of the trash may. */
+static enum xt_code skip_strays(struct verify *v, int64_t tseq) {
+    enum xt_code code = XT_OK;
+    while (code == XT_OK && v->obs_row && sqlite3_column_int64(v->obs, OC_TSEQ) < tseq) {
+        struct obs_rec o;
+        bool ok, trash = false;
+        arena_reset(&v->a);
+        code = check_obs(v, &o, &ok);
+        if (code != XT_OK)
+            break;
+        sqlite3_bind_int64(v->in_trash, 1, o.tseq);
+        code = exists(v, v->in_trash, &trash);
+        if (code == XT_OK && !trash)
+            finding(v, F_STRAYS, o.tseq, "observations without their trace");
+        if (code == XT_OK)
+            code = next_obs(v);
+    }
+    return code;
+}
+
+/* Sums of one model while a trace is checked; `before` of the trace's list is what the row says. */
+static struct tmodel *model_of(struct verify *v, struct trace_state *t, struct map *models, struct str model) {
+    struct str key = rollup_text(&v->a, model);
+    struct tmodel *m = str_has(key) ? map_get(models, key) : NULL;
+    if (m || !str_has(key))
+        return m;
+    m = arena_new(&v->a, struct tmodel, 1);
+    if (!m || !map_put(models, key, m))
+        return NULL;
+    m->next = t->models;
+    t->models = m;
+    return m;
+}
+
+static bool add_obs(struct verify *v, struct trace_state *t, struct map *models, const struct observation *o) {
+    struct trace_rec *n = &t->now;
+    struct obs_share s;
+    obs_share_of(o, &s);
+    n->nobs++;
+    n->ocost += s.cost;
+    n->ocost_n += s.cost_known;
+    if (s.start != TIME_NONE && (n->t0 == TIME_NONE || s.start < n->t0))
+        n->t0 = s.start;
+    if (s.end != TIME_NONE && (n->t1 == TIME_NONE || s.end > n->t1))
+        n->t1 = s.end;
+    if (!s.generation)
+        return true;
+    const struct model_sums one = { 1, s.in, s.out, s.total, s.cost };
+    struct tmodel *m = model_of(v, t, models, s.model);
+    if (m)
+        model_sums_add(&m->now, &one, 1);
+    return m != NULL;
+}
+
+/* t->before is the row, t->now becomes what its observations say. */
+static enum xt_code read_observations(struct verify *v, struct trace_state *t, struct map *models) {
+    enum xt_code code = XT_OK;
+    while (code == XT_OK && v->obs_row && sqlite3_column_int64(v->obs, OC_TSEQ) == t->before.tseq) {
+        struct obs_rec o;
+        bool ok;
+        code = check_obs(v, &o, &ok);
+        if (code == XT_OK && o.project != t->before.project)
+            finding(v, F_ROWS, o.tseq, "an observation of another project");
+        if (code == XT_OK && !add_obs(v, t, models, &o.v))
+            code = no_memory(v->err);
+        if (code == XT_OK)
+            code = next_obs(v);
+    }
+    return code;
+}
+
+/* ---- sums ---- */
+
+static void check_sums(struct verify *v, const struct trace_rec *row, const struct trace_rec *real) {
+    if (row->nobs != real->nobs)
+        finding(v, F_SUMS, row->tseq, "counts %lld observations, has %lld", (long long)row->nobs,
+                (long long)real->nobs);
+    if (row->t0 != real->t0 || row->t1 != real->t1)
+        finding(v, F_SUMS, row->tseq, "first start or last end is not that of its observations");
+    if (row->ocost != real->ocost || row->ocost_n != real->ocost_n)
+        finding(v, F_SUMS, row->tseq, "cost is not the sum of its observations");
+    if ((row->ts_source == TS_EARLIEST_START && row->ts != real->t0) ||
+        (row->ts_source == TS_FIRST_WRITE && (row->ts != row->created || real->t0 != TIME_NONE)))
+        finding(v, F_SUMS, row->tseq, "timestamp does not follow from its source");
+    if (row->tseq >= v->next_tseq)
+        finding(v, F_SUMS, row->tseq, "numbered too high");
+}
+
+/* Rows of trace_model at the cursor up to this trace, against the sums found. */
+static enum xt_code check_models(struct verify *v, struct trace_state *t, struct map *models) {
+    enum xt_code code = XT_OK;
+    while (code == XT_OK && v->tmodel_row && sqlite3_column_int64(v->tmodel, 0) <= t->before.tseq) {
+        int64_t tseq = sqlite3_column_int64(v->tmodel, 0);
+        struct tmodel *m = tseq == t->before.tseq ? map_get(models, col_str(v->tmodel, 1)) : NULL;
+        struct model_sums row = { .n = sqlite3_column_int64(v->tmodel, 2) };
+        model_sums_read(v->tmodel, 3, &row);
+        if (!m)
+            finding(v, F_MODELS, tseq, "sums of a model it does not have");
+        else if (!model_sums_equal(&row, &m->now))
+            finding(v, F_MODELS, tseq, "sums of a model are not those of its observations");
+        if (m)
+            m->before = row;
+        code = step(v, v->tmodel, &v->tmodel_row);
+    }
+    for (const struct tmodel *m = t->models; m && code == XT_OK; m = m->next)
+        if (m->before.n == 0)
+            finding(v, F_MODELS, t->before.tseq, "no sums of a model it has");
+    return code;
+}
+
+/* ---- look-ups ---- */
+
+static enum xt_code check_entries(struct verify *v, const struct trace_rec *r) {
+    int64_t tseq = 0, *hashes = NULL;
+    size_t n = 0;
+    enum xt_code code = lookup_trace(v->c, r->project, r->id.key, &tseq, v->err);
+    if (code == XT_OK && tseq != r->tseq)
+        finding(v, F_LOOKUPS, r->tseq, "its id leads to %lld", (long long)tseq);
+    if (code == XT_OK)
+        code = trace_hashes(&v->g, r, &hashes, &n, v->err);
+    for (size_t i = 0; i < n && code == XT_OK; i++) {
+        bool there;
+        sqlite3_bind_int64(v->has_post, 1, hashes[i]);
+        sqlite3_bind_int64(v->has_post, 2, r->ts);
+        sqlite3_bind_int64(v->has_post, 3, r->tseq);
+        code = exists(v, v->has_post, &there);
+        if (code == XT_OK && !there)
+            finding(v, F_LOOKUPS, r->tseq, "no look-up entry for a user, session, tag or name");
+    }
+    v->posts += (int64_t)n;
+    return code;
+}
+
+static enum xt_code check_trace(struct verify *v, sqlite3_stmt *st) {
+    struct trace_state t = { 0 };
+    struct map models;
+    enum xt_code code = skip_strays(v, sqlite3_column_int64(st, TC_TSEQ));
+    if (code != XT_OK)
+        return code;
+    arena_reset(&v->a);
+    map_init(&models, &v->a);
+    if (!trace_rec_read(st, &v->a, &t.before))
+        return no_memory(v->err);
+    v->traces++;
+    t.now.t0 = t.now.t1 = TIME_NONE;
+    code = read_observations(v, &t, &models);
+    if (code == XT_OK)
+        check_sums(v, &t.before, &t.now);
+    if (code == XT_OK)
+        code = check_models(v, &t, &models);
+    if (code == XT_OK)
+        code = check_entries(v, &t.before);
+    for (int i = 0; i < PAYLOADS && code == XT_OK; i++)
+        code = check_payload(v, t.before.tseq, t.before.pid[i]);
+    return code;
+}
+
+static enum xt_code check_traces(struct verify *v) {
+    bool row = true;
+    sqlite3_stmt *st = prepare(v, "SELECT " TRACE_COLUMNS " FROM trace ORDER BY tseq");
+    if (!st)
+        return v->c->failed;
+    enum xt_code code = next_obs(v);
+    if (code == XT_OK)
+        code = step(v, v->tmodel, &v->tmodel_row);
+    while (code == XT_OK) {
+        code = step(v, st, &row);
+        if (code != XT_OK || !row)
+            break;
+        code = check_trace(v, st);
+    }
+    sqlite3_finalize(st);
+    if (code == XT_OK)
+        code = skip_strays(v, INT64_MAX);
+    if (code == XT_OK && v->tmodel_row)
+        finding(v, F_STRAYS, sqlite3_column_int64(v->tmodel, 0), "sums without their trace");
+    return code;
+}
+
+/* ---- rollups ---- */
+
+/* One hour of one project, found anew from its traces. */
+struct hour {
+    bool begun;
+    int64_t project, start, traces;
+    struct arena a;
+    struct rollup_fold fold;
+};
+
+static enum xt_code hour_end(struct verify *v, struct hour *h, struct rollup_verdict *verdict) {
+    bool row = false;
+    sqlite3_stmt *st = conn_stmt(v->c, SQL_ROLLUP_HOUR_SUM, v->err);
+    if (!st)
+        return v->c->failed;
+    sqlite3_bind_int64(st, 1, h->project);
+    sqlite3_bind_int64(st, 2, h->start);
+    sqlite3_bind_int64(st, 3, h->start);
+    enum xt_code code = step(v, st, &row);
+    int64_t n = row ? sqlite3_column_int64(st, 0) : 0;
+    sqlite3_reset(st);
+    verdict->wrong += n != h->traces;
+    return code == XT_OK ? rollup_compare(&h->fold, v->c, verdict, v->err) : code;
+}
+
+static enum xt_code hour_add(struct verify *v, struct hour *h, int64_t tseq) {
+    struct trace_state t = { 0 };
+    bool found;
+    arena_reset(&v->a);
+    enum xt_code code = trace_fetch(v->c, SQL_TRACE_GET, tseq, &v->a, &t.now, &found, v->err);
+    if (code == XT_OK && found)
+        code = trace_models_load(&v->g, &t, v->err);
+    if (code != XT_OK || !found)
+        return code;
+    bool ok = rollup_trace(&h->fold, &t.now, 1);
+    for (const struct tmodel *m = t.models; m && ok; m = m->next)
+        ok = rollup_model(&h->fold, &t.now, m->model, &m->before, 1);
+    h->traces++;
+    return ok ? XT_OK : no_memory(v->err);
+}
+
+static void hour_begin(struct hour *h, int64_t project, int64_t start) {
+    arena_reset(&h->a);
+    rollup_init(&h->fold, &h->a);
+    h->begun = true;
+    h->project = project;
+    h->start = start;
+    h->traces = 0;
+}
+
+/* Traces by project and time, so that one hour after the other is complete. */
+static enum xt_code walk_hours(struct verify *v, sqlite3_stmt *st, struct hour *h, struct rollup_verdict *verdict,
+                               int64_t *ret_hours) {
+    bool row = true;
+    enum xt_code code = XT_OK;
+    while (code == XT_OK) {
+        code = step(v, st, &row);
+        if (code != XT_OK || !row)
+            break;
+        int64_t project = sqlite3_column_int64(st, 0), start = time_floor(sqlite3_column_int64(st, 1), ROLLUP_HOUR);
+        if (!h->begun || project != h->project || start != h->start) {
+            if (h->begun)
+                code = hour_end(v, h, verdict);
+            hour_begin(h, project, start);
+            ++*ret_hours;
+        }
+        if (code == XT_OK)
+            code = hour_add(v, h, sqlite3_column_int64(st, 2));
+    }
+    if (code == XT_OK && h->begun)
+        code = hour_end(v, h, verdict);
+    return code;
+}
+
+static enum xt_code compare_count(struct verify *v, const char *sql, const char *what, int64_t want) {
+    int64_t have = 0;
+    enum xt_code code = get_i64(v, sql, &have);
+    if (code == XT_OK && have != want)
+        buf_printf(v->report, "%s: %lld, should be %lld\n", what, (long long)have, (long long)want);
+    return code;
+}
+
+static enum xt_code check_rollups(struct verify *v) {
+    struct hour h = { 0 };
+    struct rollup_verdict verdict = { 0 };
+    int64_t hours = 0;
+    sqlite3_stmt *st = prepare(v, "SELECT project, ts, tseq FROM trace ORDER BY project, ts, tseq");
+    if (!st)
+        return v->c->failed;
+    arena_init(&h.a, ROW_BYTES);
+    enum xt_code code = walk_hours(v, st, &h, &verdict, &hours);
+    arena_done(&h.a);
+    sqlite3_finalize(st);
+    if (code == XT_OK && (verdict.missing || verdict.wrong))
+        buf_printf(v->report, "rollups: %lld rows missing, %lld wrong\n", (long long)verdict.missing,
+                   (long long)verdict.wrong);
+    if (code == XT_OK)
+        code = compare_count(v, "SELECT count(*) FROM rollup_trace", "rollups of traces", verdict.trace_rows);
+    if (code == XT_OK)
+        code = compare_count(v, "SELECT count(*) FROM rollup_model", "rollups of models", verdict.model_rows);
+    return code == XT_OK ? compare_count(v, "SELECT count(*) FROM rollup_hour", "rollups of hours", hours) : code;
+}
+
+/* ---- all ---- */
+
+/* What was expected is there; equal numbers then say that nothing else is. */
+static enum xt_code check_counts(struct verify *v) {
+    enum xt_code code = compare_count(v, "SELECT count(*) FROM ix_trace", "look-up entries of traces", v->traces);
+    if (code == XT_OK)
+        code = compare_count(v, "SELECT count(*) FROM ix_obs", "look-up entries of observations", v->observations);
+    if (code == XT_OK)
+        code = compare_count(v, "SELECT count(*) FROM ix_post", "look-up entries of values", v->posts);
+    return code == XT_OK ? compare_count(v, "SELECT count(*) FROM payload", "payloads", v->payloads) : code;
+}
+
+static bool prepare_all(struct verify *v) {
+    v->obs = prepare(v, "SELECT " OBS_COLUMNS " FROM obs ORDER BY tseq, oid");
+    v->tmodel = prepare(v, "SELECT tseq, model, n, " MODEL_SUMS " FROM trace_model ORDER BY tseq, model");
+    v->has_obs_entry = prepare(v, "SELECT 1 FROM ix_obs WHERE project = ?1 AND oid = ?2 AND tseq = ?3");
+    v->has_post = prepare(v, "SELECT 1 FROM ix_post WHERE h = ?1 AND ts = ?2 AND tseq = ?3");
+    v->has_payload = prepare(v, "SELECT 1 FROM payload WHERE pid = ?1");
+    v->in_trash = prepare(v, "SELECT 1 FROM trash WHERE tseq = ?1");
+    return v->obs && v->tmodel && v->has_obs_entry && v->has_post && v->has_payload && v->in_trash;
+}
+
+enum xt_code sqlite_verify(struct sqlite_store *e, struct conn *c, struct buf *report, struct xt_err *err) {
+    struct verify v = { .e = e, .c = c, .report = report, .err = err };
+    arena_init(&v.a, ROW_BYTES);
+    v.g = (struct group){ .e = e, .c = c, .a = &v.a };
+    enum xt_code code = prepare_all(&v) ? XT_OK : c->failed;
+    if (code == XT_OK)
+        code = get_i64(&v, "SELECT v FROM state WHERE k = 'next_tseq'", &v.next_tseq);
+    if (code == XT_OK)
+        code = get_i64(&v, "SELECT v FROM state WHERE k = 'next_pid'", &v.next_pid);
+    if (code == XT_OK)
+        code = check_traces(&v);
+    if (code == XT_OK)
+        code = check_counts(&v);
+    if (code == XT_OK)
+        code = check_rollups(&v);
+    sqlite3_stmt *all[] = { v.obs, v.tmodel, v.has_obs_entry, v.has_post, v.has_payload, v.in_trash };
+    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
+        sqlite3_finalize(all[i]);
+    codec_done(&v.codec);
+    arena_done(&v.a);
+    return code;
+}
