@@ -39,8 +39,8 @@ static const char *const sample_checks[] = {
     " WHERE sid NOT IN (SELECT sid FROM series) LIMIT 20",
     "SELECT 'series ' || min(sid) || ' and ' || max(sid) || ': same labels' FROM series"
     " GROUP BY metric, h, labels HAVING count(*) > 1 LIMIT 20",
-    "SELECT 'sample number ' || max(seq) || ': not below the next one, ' || v FROM sample, state"
-    " WHERE k = 'next_sample' GROUP BY v HAVING max(seq) >= v",
+    "SELECT 'sample number ' || max(seq) || ': not below the next one, ' || state.v FROM sample, state"
+    " WHERE k = 'next_sample' GROUP BY state.v HAVING max(seq) >= state.v",
 };
 
 /* Label sets must be readable and lie where their hash says. */

@@ -82,7 +82,7 @@ int64_t sum_to_i64(__int128 v) {
     return v < INT64_MIN ? INT64_MIN : (int64_t)v;
 }
 
-/* ---- SipHash-2-4 ---- */
+/* ---- SipHash-2-4 of kind, project (eight bytes each) and key ---- */
 
 static inline uint64_t rotl(uint64_t x, int b) { return (x << b) | (x >> (64 - b)); }
 
@@ -128,7 +128,7 @@ int64_t key_hash(const struct sqlite_store *e, unsigned kind, int64_t project, s
     size_t whole = key.n & ~(size_t)7;
     for (size_t i = 0; i < whole; i += 8)
         sip_word(&s, word_at(p + i, 8));
-    uint64_t last = (uint64_t)(key.n & 0xff) << 56;
+    uint64_t last = (uint64_t)((16 + key.n) & 0xff) << 56;
     if (key.n > whole)
         last |= word_at(p + whole, key.n - whole);
     sip_word(&s, last);

@@ -1,0 +1,195 @@
+/* sqlite_fixture.h -- a store in a directory of its own for the tests of the SQLite engine. Included by one test each. */
+#pragma once
+#include <sched.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "store/series_agg.h"
+#include "store/sqlite/engine.h"
+
+struct fixture {
+    char dir[64];
+    char url[128], path[128];
+    struct store store;
+    struct xt_err err;
+};
+
+static inline void fixture_make(struct fixture *f) {
+    memset(f, 0, sizeof *f);
+    snprintf(f->dir, sizeof f->dir, "/tmp/xtrace-test-XXXXXX");
+    assert_non_null(mkdtemp(f->dir));
+    snprintf(f->url, sizeof f->url, "sqlite:%s/data/xtrace.db", f->dir);
+    snprintf(f->path, sizeof f->path, "%s/data/xtrace.db", f->dir);
+}
+static inline void fixture_remove(struct fixture *f) {
+    store_close(&f->store);
+    char command[128];
+    snprintf(command, sizeof command, "rm -rf '%s'", f->dir);
+    assert_int_equal(system(command), 0);
+}
+static inline struct store_conf fixture_conf(const struct fixture *f, bool exclusive) {
+    return (struct store_conf){ .url = f->url, .readers = 2, .cache_bytes = 4 << 20, .exclusive = exclusive };
+}
+/* Opens and migrates; the code of what failed first. */
+static inline enum xt_code fixture_try(struct fixture *f, bool exclusive) {
+    struct store_conf conf = fixture_conf(f, exclusive);
+    enum xt_code code = store_open(&f->store, &conf, &f->err);
+    if (code == XT_OK)
+        code = f->store.ops->migrate(&f->store, &f->err);
+    return code;
+}
+static inline void fixture_open(struct fixture *f) {
+    enum xt_code code = fixture_try(f, true);
+    if (code != XT_OK)
+        fail_msg("open: %s", f->err.msg);
+}
+static inline void fixture_reopen(struct fixture *f) {
+    store_close(&f->store);
+    fixture_open(f);
+}
+
+/* Group, setup and teardown for cmocka. */
+static inline int fixture_setup(void **state) {
+    struct fixture *f = calloc(1, sizeof *f);
+    assert_non_null(f);
+    fixture_make(f);
+    fixture_open(f);
+    *state = f;
+    return 0;
+}
+static inline int fixture_setup_closed(void **state) {
+    struct fixture *f = calloc(1, sizeof *f);
+    assert_non_null(f);
+    fixture_make(f);
+    *state = f;
+    return 0;
+}
+static inline int fixture_teardown(void **state) {
+    fixture_remove(*state);
+    free(*state);
+    return 0;
+}
+
+/* A number from the database by a connection that knows nothing of the engine. -1: failed. */
+static inline int64_t fixture_query(const struct fixture *f, const char *sql) {
+    sqlite3 *db = NULL;
+    sqlite3_stmt *st = NULL;
+    int64_t n = -1;
+    if (sqlite3_open_v2(f->path, &db, SQLITE_OPEN_READWRITE, NULL) == SQLITE_OK &&
+        sqlite3_prepare_v2(db, sql, -1, &st, NULL) == SQLITE_OK && sqlite3_step(st) == SQLITE_ROW)
+        n = sqlite3_column_int64(st, 0);
+    sqlite3_finalize(st);
+    sqlite3_close(db);
+    return n;
+}
+
+/* Waits until a counter that another thread raises reaches `wanted`; fails after 20 s. */
+static inline void fixture_wait(const _Atomic int *counter, int wanted) {
+    int64_t until = clock_mono_ns() + 20 * NS_PER_SEC;
+    while (*counter < wanted) {
+        if (clock_mono_ns() > until)
+            fail_msg("waited too long for %d, got %d", wanted, *counter);
+        sched_yield();
+    }
+}
+
+/* ---- samples ---- */
+
+/* Adds a point to a batch. `labels` is "a=1,b=2" or "". Text is copied into the batch. */
+static inline void sample_add(struct batch *b, const char *name, const char *labels, int64_t ts, double value) {
+    struct sample *p = batch_add_sample(b);
+    assert_non_null(p);
+    p->name = arena_str(&b->arena, str_c(name));
+    p->timestamp = ts;
+    p->value = value;
+    p->labels = arena_new(&b->arena, struct label, 8);
+    struct str rest = arena_str(&b->arena, str_c(labels)), part;
+    while (rest.n > 0 && str_split(&rest, ',', &part)) {
+        size_t eq = str_find(part, '=');
+        p->labels[p->nlabels].name = str_sub(part, 0, eq);
+        p->labels[p->nlabels++].value = str_sub(part, eq + 1, part.n);
+    }
+    p->nlabels = labels_sort(p->labels, p->nlabels);
+}
+static inline struct batch *sample_batch(int64_t project) {
+    struct batch *b = batch_new((size_t)64 << 20);
+    assert_non_null(b);
+    b->project = project;
+    return b;
+}
+/* As the engine's write does: one transaction, rolled back whole. */
+static inline enum xt_code samples_commit(struct fixture *f, const struct batch *b) {
+    struct sqlite_store *e = engine_of(&f->store);
+    struct batch_part part = { .b = b, .sample_to = b->nsamples };
+    enum xt_code code = conn_begin(&e->writer, true, &f->err);
+    if (code == XT_OK)
+        code = samples_write(e, &part, &f->err);
+    if (code == XT_OK)
+        code = conn_commit(&e->writer, &f->err);
+    if (code != XT_OK) {
+        conn_rollback(&e->writer);
+        samples_forget(e);
+    }
+    return code;
+}
+static inline void samples_store(struct fixture *f, struct batch *b) {
+    if (samples_commit(f, b) != XT_OK)
+        fail_msg("write: %s", f->err.msg);
+    batch_free(b);
+}
+
+static inline struct series_query series_of_name(const char *name) {
+    return (struct series_query){ .project = 1,
+                                  .name = str_c(name),
+                                  .from = TIME_MIN,
+                                  .to = TIME_MAX,
+                                  .step = 60 * NS_PER_SEC,
+                                  .agg = AGG_SUM,
+                                  .deadline = TIME_NONE,
+                                  .max_points = 1000,
+                                  .max_series = 50 };
+}
+/* The answer as text: "{labels} start=value ...;" with starts in seconds, then "latest=seconds" and "cut". */
+static inline void series_text(struct series_sink *sink, char *out, size_t room) {
+    const struct series_result *r = NULL;
+    size_t n = 0, used = 0;
+    int64_t latest = 0;
+    bool cut = false;
+    struct xt_err err;
+    out[0] = '\0';
+    if (series_sink_finish(sink, &r, &n, &latest, &cut, &err) != XT_OK) {
+        snprintf(out, room, "failed: %s", err.msg);
+        return;
+    }
+    for (size_t i = 0; i < n && used < room; i++) {
+        used += (size_t)snprintf(out + used, room - used, "%.*s", STR_FMT(r[i].labels));
+        for (size_t v = 0; v < r[i].nvalues && used < room; v++)
+            used += (size_t)snprintf(out + used, room - used, " %lld=%.17g",
+                                     (long long)(r[i].values[v].timestamp / NS_PER_SEC), r[i].values[v].value);
+        if (used < room)
+            used += (size_t)snprintf(out + used, room - used, "; ");
+    }
+    if (used < room && latest == TIME_NONE)
+        used += (size_t)snprintf(out + used, room - used, "latest=none");
+    else if (used < room)
+        used += (size_t)snprintf(out + used, room - used, "latest=%lld", (long long)(latest / NS_PER_SEC));
+    if (used < room && cut)
+        snprintf(out + used, room - used, " cut");
+}
+static inline void series_read_text(struct fixture *f, const struct series_query *q, char *out, size_t room) {
+    struct series_sink *sink = series_sink_new(q, (size_t)64 << 20);
+    assert_non_null(sink);
+    if (f->store.ops->series(&f->store, q, sink, &f->err) != XT_OK)
+        snprintf(out, room, "failed: %s", f->err.msg);
+    else
+        series_text(sink, out, room);
+    series_sink_free(sink);
+}
