@@ -44,8 +44,10 @@ def langfuse_recordings(folder):
     for file in sorted(glob.glob(os.path.join(folder, "*.json"))):
         with open(file, encoding="utf-8") as f:
             d = json.load(f)
-        requests = []
+        requests, bodies = [], {}
         for r in d.get("requests", []) if isinstance(d, dict) else []:
+            same = re.fullmatch(r"\(same as seq (\d+)\)", str(r.get("body")))
+            bodies[r["seq"]] = r["body"] = bodies[int(same[1])] if same else r.get("body")
             if r["method"] != "POST" or not r["path"].endswith("/otel/v1/traces"):
                 continue
             body = base64.b64decode(r["body_base64"]) if "body_base64" in r else json.dumps(

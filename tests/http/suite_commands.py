@@ -204,8 +204,8 @@ with T.server({"API_BEARER_TOKEN": None, "XTRACE_DATA_DIR": None, "RATE_LIMIT_QP
 
 @T.case("a file with an unknown key, a bad value or no `=` is refused, naming it; so is a missing file")
 def _():
-    for text, word in (("frobnicate = 1\n", "frobnicate"), ("idle-timeout-ms = soon\n", "idle-timeout-ms"), ("just words\n", "just words"),
-                       ("data-dir\n", "data-dir")):
+    for text, word in (("frobnicate = 1\n", "frobnicate"), ("idle-timeout-ms = soon\n", "idle-timeout-ms"), ("just words\n", ":1"),
+                       ("# x\ndata-dir\n", ":2")):
         file = os.path.join(T.tmp(), "c")
         with open(file, "w") as f:
             f.write(text)

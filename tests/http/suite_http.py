@@ -31,7 +31,10 @@ def head(method, path, *lines, auth=True):
 
 
 def packed(body, coding, pack):
-    return post(B, pack(body.encode()), 200, headers=[("Content-Encoding", coding)])
+    def step(s, v):
+        r = s.post(B, pack(v.fill(body).encode()), headers=[("Content-Encoding", coding)])
+        must(r.status == 200, "%s: %r" % (coding, r))
+    return step
 
 
 with T.server() as s:
@@ -68,7 +71,8 @@ with T.server() as s:
             packed('{"trace":{"id":"$A","name":"g"}}', "gzip", gzip.compress), packed("{}", "x-gzip", gzip.compress),
             packed("{}", "deflate", zlib.compress), packed("{}", "zstd", zstd_raw), packed("{}", "GZIP", gzip.compress),
             packed("{}", "identity", bytes), post("/v1/metrics/batch", gzip.compress(b'{"metrics":[]}'), 200,
-                                                  headers=[("Content-Encoding", "gzip")])),
+                                                  headers=[("Content-Encoding", "gzip")]),
+            get(L + "/$A", 200, {"name": "g"})),
         ("compressed bodies that are broken or of an unknown kind",
             post(B, b"{}", 400, err("BAD_REQUEST"), headers=[("Content-Encoding", "gzip")]),
             post(B, gzip.compress(b"{}")[:-5], 400, headers=[("Content-Encoding", "gzip")]),
@@ -141,9 +145,9 @@ with T.server() as s:
 
     @T.case("Expect: 100-continue")
     def _():
-        def ask(path, length, auth=True, ct="application/json"):
+        def ask(path, length, auth=True):
             c = s.conn()
-            c.send(head("POST", path, "Content-Type: " + ct, "Content-Length: %d" % length, "Expect: 100-continue", auth=auth))
+            c.send(head("POST", path, "Content-Type: application/json", "Content-Length: %d" % length, "Expect: 100-continue", auth=auth))
             return c
         with ask(B, 2) as c:
             status, _, headers = c._head()
@@ -151,9 +155,8 @@ with T.server() as s:
             c.send(b"{}")
             assert c.reply().status == 200
             assert c.request("GET", "/healthz").status == 200
-        for path, length, auth, ct, want in ((B, 2, False, "application/json", 401), ("/nope", 2, True, "application/json", 404),
-                                             (B, 99999999, True, "application/json", 413), (B, 2, True, "text/plain", 415)):
-            with ask(path, length, auth, ct) as c:
+        for path, length, auth, want in ((B, 2, False, 401), ("/nope", 2, True, 404), (B, 99999999, True, 413)):
+            with ask(path, length, auth) as c:
                 r = c.reply()
                 assert r.status == want and not r.interim, (path, r, r.interim)
 
@@ -192,27 +195,6 @@ with T.server() as s:
                 assert len(r.body) < len(plain.body) / 3
         r = s.request("HEAD", url, headers=[("Accept-Encoding", "gzip")])
         assert r.status == 200 and r.body == b""
-
-    @T.case("malformed requests are refused and do no harm")
-    def _():
-        for data in (b"GARBAGE\r\n\r\n", b"GET\r\n\r\n", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\0" * 200, b"GET / HTTP/9.9\r\n\r\n",
-                     head("POST", B, "Content-Length: -1"), head("POST", B, "Content-Length: abc"), head("POST", B, "Content-Length: 1e3"),
-                     head("POST", B, "Content-Type: application/json", "Content-Length: 99999999999999999999999"),
-                     head("POST", B, "Content-Type: application/json", "Transfer-Encoding: chunked") + b"zz\r\n",
-                     head("POST", B, "Content-Type: application/json", "Transfer-Encoding: chunked") + b"ffffffffffffffff\r\nx\r\n",
-                     head("POST", B, "Content-Type: application/json", "Transfer-Encoding: chunked") + b"2\r\n{}xx0\r\n\r\n",
-                     b"GET /healthz HTTP/1.1\r\nHost: x\r\nbad header\r\n\r\n", b"GET /\0 HTTP/1.1\r\nHost: x\r\n\r\n", b"\r\n" * 100 + b"X\r\n\r\n",
-                     head("POST", B, "Content-Type: application/json", "Content-Length: 2", "Content-Length: 20") + b"{}"):
-            with s.conn(5) as c:
-                c.send(data)
-                try:
-                    r = c.reply()
-                    assert r.status in (400, 404, 405, 413, 414, 431, 501, 505) or (r.status == 200 and b"bad header" in data), (data[:90], r)
-                except ConnectionError:
-                    pass
-                except socket.timeout:
-                    raise Fail("neither an answer nor an end: %r" % data[:90]) from None
-            assert s.get("/healthz").status == 200
 
     @T.case("a body with both a length and chunks is not smuggled")
     def _():
@@ -328,6 +310,28 @@ with T.server({"XTRACE_HEADER_TIMEOUT_MS": "1000", "XTRACE_REQUEST_TIMEOUT_MS": 
             assert k in gone and gone[k] < limit * T.slow, "%s: %s" % (k, gone.get(k, "still open"))
             first = answers[k].split(b"\r\n")[0]
             assert first == b"" or b" 408 " in first or k == "used", (k, first)
+
+with T.server({"XTRACE_HEADER_TIMEOUT_MS": "1500", "XTRACE_REQUEST_TIMEOUT_MS": "1500"}) as s:
+    @T.case("malformed requests are refused and do no harm")
+    def _():
+        for data in (b"GARBAGE\r\n\r\n", b"GET\r\n\r\n", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\0" * 200, b"GET / HTTP/9.9\r\n\r\n",
+                     head("POST", B, "Content-Length: -1"), head("POST", B, "Content-Length: abc"), head("POST", B, "Content-Length: 1e3"),
+                     head("POST", B, "Content-Type: application/json", "Content-Length: 99999999999999999999999"),
+                     head("POST", B, "Content-Type: application/json", "Transfer-Encoding: chunked") + b"zz\r\n",
+                     head("POST", B, "Content-Type: application/json", "Transfer-Encoding: chunked") + b"ffffffffffffffff\r\nx\r\n",
+                     head("POST", B, "Content-Type: application/json", "Transfer-Encoding: chunked") + b"2\r\n{}xx0\r\n\r\n",
+                     b"GET /healthz HTTP/1.1\r\nHost: x\r\nbad header\r\n\r\n", b"GET /\0 HTTP/1.1\r\nHost: x\r\n\r\n", b"\r\n" * 100 + b"X\r\n\r\n",
+                     head("POST", B, "Content-Type: application/json", "Content-Length: 2", "Content-Length: 20") + b"{}"):
+            with s.conn(5) as c:
+                c.send(data)
+                try:
+                    r = c.reply()
+                    assert r.status in (400, 404, 405, 408, 413, 414, 431, 501, 505) or (r.status == 200 and b"bad header" in data), (data[:90], r)
+                except ConnectionError:
+                    pass
+                except socket.timeout:
+                    raise Fail("neither an answer nor an end: %r" % data[:90]) from None
+            assert s.get("/healthz").status == 200
 
 with T.server({"XTRACE_MAX_CONNECTIONS": "30"}) as s:
     @T.case("connections over the limit are turned away, room is given back")

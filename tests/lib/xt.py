@@ -475,7 +475,9 @@ class Server:
 
     # life
     def start(self, seconds=10.0):
-        """Starts and waits until /readyz answers 200."""
+        """Starts, unless it runs, and waits until /readyz answers 200."""
+        if self.proc is not None and self.proc.poll() is None:
+            return self
         for attempt in range(4):
             self._port = _free_port()
             env = base_env(self.home)
