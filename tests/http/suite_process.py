@@ -68,25 +68,28 @@ with T.server({"API_BEARER_TOKEN": None, **NO_KEYS}) as s:
     @T.case("P12 without either: a token is made, kept 0600, printed once, and works")
     def _():
         s.start()
+
+        def token_file():
+            """The file of the data directory whose text stands on stdout, and that text."""
+            for name in os.listdir(s.dir):
+                path = os.path.join(s.dir, name)
+                if os.path.isfile(path) and os.path.getsize(path) < 300:
+                    with open(path, errors="replace") as f:
+                        text = f.read().strip()
+                    if len(text) >= 16 and text in s.stdout():
+                        return path, text
+            return None
+        found = wait(token_file, 3, "a file of the data directory holds a token that stdout shows")
         first = s.stdout()
         assert "http://127.0.0.1:%d" % s.port in first, "no URL on stdout: " + first
-        found = None
-        for name in os.listdir(s.dir):
-            path = os.path.join(s.dir, name)
-            if os.path.isfile(path) and os.path.getsize(path) < 300:
-                with open(path, errors="replace") as f:
-                    text = f.read().strip()
-                if len(text) >= 16 and text in first:
-                    found = path, text
-        assert found, "no file in the data directory holds a token that stdout shows: %s" % os.listdir(s.dir)
         path, token = found
         assert stat.S_IMODE(os.stat(path).st_mode) == 0o600, oct(os.stat(path).st_mode)
         assert s.get("/api/public/projects", auth=bearer(token)).status == 200
         assert s.get("/api/public/projects", auth=None).status == 401
         assert token not in s.stderr()
         s.restart()
-        later = s.stdout()[len(first):]
-        assert token not in later and os.path.basename(path) in later, later
+        wait(lambda: path in s.stdout()[len(first):], 3, "the token's file on stdout")
+        assert token not in s.stdout()[len(first):]
         assert s.get("/api/public/projects", auth=bearer(token)).status == 200
 
 with T.server({"RATE_LIMIT_QPS": "abc", "RATE_LIMIT_BURST": "-1"}) as s:
