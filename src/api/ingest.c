@@ -251,22 +251,40 @@ NATIVE(decode_native_trace)
 NATIVE(decode_native_observation)
 NATIVE(decode_metrics_batch)
 
-static enum http_result native(struct http_req *req, decoder *run, struct xt_err *err) {
+/* ---- the routes ---- */
+
+/* Content types are looked at before the body is read (contract 2.2): 415 wins over 413. */
+enum xt_code ingest_head_json(struct http_req *req, struct xt_err *err) {
     struct str type = http_content_type(req);
-    bool json = str_eq_c(type, "application/json") || (str_starts(type, "application/") && str_ends(type, "+json"));
-    if (!json) {
-        xt_fail(err, XT_EMEDIA, "Expected request with `Content-Type: application/json`");
-        return HTTP_FAIL;
-    }
-    return ingest(req, WIRE_NATIVE, run, err);
+    if (str_eq_c(type, "application/json") || (str_starts(type, "application/") && str_ends(type, "+json"))) return XT_OK;
+    return xt_fail(err, XT_EMEDIA, "Expected request with `Content-Type: application/json`");
 }
 
-enum http_result ingest_native_batch(struct http_req *req, struct xt_err *err) { return native(req, run_decode_native_batch, err); }
-enum http_result ingest_native_trace(struct http_req *req, struct xt_err *err) { return native(req, run_decode_native_trace, err); }
-enum http_result ingest_native_observation(struct http_req *req, struct xt_err *err) {
-    return native(req, run_decode_native_observation, err);
+/* Which of OTLP's two encodings: a missing type means JSON on Langfuse's path only (contract 2.8). */
+static bool otlp_wire(struct http_req *req, bool public_path, enum wire *ret) {
+    struct str type = http_content_type(req);
+    *ret = WIRE_OTLP_PB;
+    if (str_eq_c(type, "application/x-protobuf")) return true;
+    if (!public_path && (str_eq_c(type, "application/protobuf") || str_eq_c(type, "application/octet-stream"))) return true;
+    *ret = WIRE_OTLP_JSON;
+    return str_eq_c(type, "application/json") || (public_path && !str_has(type));
 }
-enum http_result ingest_metrics_batch(struct http_req *req, struct xt_err *err) { return native(req, run_decode_metrics_batch, err); }
+
+static enum xt_code head_otlp(struct http_req *req, bool public_path, struct xt_err *err) {
+    enum wire wire;
+    struct str type = http_content_type(req);
+    if (otlp_wire(req, public_path, &wire)) return XT_OK;
+    return xt_fail(err, public_path ? XT_EINVAL : XT_EMEDIA, "unsupported content-type: %.*s", STR_FMT(str_sub(type, 0, 100)));
+}
+enum xt_code ingest_head_otlp_public(struct http_req *req, struct xt_err *err) { return head_otlp(req, true, err); }
+enum xt_code ingest_head_otlp(struct http_req *req, struct xt_err *err) { return head_otlp(req, false, err); }
+
+enum http_result ingest_native_batch(struct http_req *req, struct xt_err *err) { return ingest(req, WIRE_NATIVE, run_decode_native_batch, err); }
+enum http_result ingest_native_trace(struct http_req *req, struct xt_err *err) { return ingest(req, WIRE_NATIVE, run_decode_native_trace, err); }
+enum http_result ingest_native_observation(struct http_req *req, struct xt_err *err) {
+    return ingest(req, WIRE_NATIVE, run_decode_native_observation, err);
+}
+enum http_result ingest_metrics_batch(struct http_req *req, struct xt_err *err) { return ingest(req, WIRE_NATIVE, run_decode_metrics_batch, err); }
 
 /* Contract 2.8 wants resourceSpans (`{}` is 400); the protocol's own route accepts an empty request. */
 static enum xt_code run_json_public(struct arena *scratch, struct str body, struct batch *b, struct otlp_rejects *rejects,
@@ -279,18 +297,13 @@ static enum xt_code run_json_standard(struct arena *scratch, struct str body, st
 }
 
 enum http_result ingest_otlp_public(struct http_req *req, struct xt_err *err) {
-    struct str type = http_content_type(req);
-    if (!str_has(type) || str_eq_c(type, "application/json")) return ingest(req, WIRE_OTLP_JSON, run_json_public, err);
-    if (str_eq_c(type, "application/x-protobuf")) return ingest(req, WIRE_OTLP_PB, decode_otlp_traces_pb, err);
-    xt_fail(err, XT_EINVAL, "unsupported content-type: %.*s", STR_FMT(str_sub(type, 0, 100)));
-    return HTTP_FAIL;
+    enum wire wire;
+    otlp_wire(req, true, &wire);
+    return ingest(req, wire, wire == WIRE_OTLP_PB ? decode_otlp_traces_pb : run_json_public, err);
 }
 
 enum http_result ingest_otlp_standard(struct http_req *req, struct xt_err *err) {
-    struct str type = http_content_type(req);
-    if (str_eq_c(type, "application/json")) return ingest(req, WIRE_OTLP_JSON, run_json_standard, err);
-    if (str_eq_c(type, "application/x-protobuf") || str_eq_c(type, "application/protobuf") || str_eq_c(type, "application/octet-stream"))
-        return ingest(req, WIRE_OTLP_PB, decode_otlp_traces_pb, err);
-    xt_fail(err, XT_EMEDIA, "unsupported content-type: %.*s", STR_FMT(str_sub(type, 0, 100)));
-    return HTTP_FAIL;
+    enum wire wire;
+    otlp_wire(req, false, &wire);
+    return ingest(req, wire, wire == WIRE_OTLP_PB ? decode_otlp_traces_pb : run_json_standard, err);
 }
