@@ -26,8 +26,8 @@ print("# seed %d, %d cuts" % (SEED, CUTS), flush=True)
 
 
 class Record:
-    """What was written, and the journal of it."""
-    facts, events, answers, counts = [], [], {}, {}
+    """What was written, and the journal of it: answers are {request id: position in events}."""
+    facts, events, answers, writes = [], [], {}, {}
 
 
 def record(s):
@@ -56,10 +56,22 @@ def record(s):
     for position, e in enumerate(Record.events):
         if e.kind == disk.ANSWER and disk.request_id(e):
             Record.answers.setdefault(disk.request_id(e), position)
+    Record.writes = {w.rid: w for w in written()}
 
 
 def written():
     return [w for f in Record.facts for w in f.writes]
+
+
+def judge(position):
+    """acknowledged() for a cut there. A client sends its next request when it has the answer to the last."""
+    def acknowledged(w):
+        if Record.answers.get(w.rid, 1 << 60) < position:
+            return True
+        client, _, number = w.rid.rpartition("-")
+        before = Record.writes.get("%s-%d" % (client, int(number) - 1))
+        return None if not before or before.state.answer != 200 or Record.answers[before.rid] < position else False
+    return acknowledged
 
 
 def start_image(directory):
@@ -74,13 +86,13 @@ def look_at(position, mode, lie=False):
     target = T.tmp()
     d.image(target, mode, rng)
 
-    def acknowledged(w):
-        return True if Record.answers.get(w.rid, 1 << 60) < position else None
+    acknowledged = judge(position)
     done = sorted((w for w in written() if acknowledged(w)), key=lambda w: Record.answers[w.rid])
     wanted = {w.rid for w in done[-RECHECK:]} | {w.rid for w in rng.sample(done, min(RECHECK, len(done)))}
     some = [f for f in Record.facts if isinstance(f, Points) or any(w.rid in wanted for w in f.writes)]
-    wrong = None if lie else deep_check(T, target) if os.path.exists(os.path.join(target, "xtrace.db")) and rng.random() < 0.5 else None
+    wrong = deep_check(T, target) if done and not lie and rng.random() < 0.5 else None
     with start_image(target) as s:
+        s.start()
         problems = check(s, some, acknowledged, counts=False)
         problems += check_points(s, [f for f in some if isinstance(f, Points)], acknowledged)
         if not lie:

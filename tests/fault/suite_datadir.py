@@ -116,29 +116,44 @@ def _():
     loop = os.path.join(T.tmp(), "loop")
     os.symlink(loop, loop)
     for path in (file, file + "/below", "/proc/xtrace", "/dev/null/x", loop, "/" + "x" * 300, "/tmp/" + "y/" * 3000):
-        one_line(T.exits({"XTRACE_DATA_DIR": path}), path[:40])
+        one_line(T.exits({"XTRACE_DATA_DIR": path}), path[:9])
     with open(file) as f:
         must(f.read() == "x", "the file was changed")
 
 
-@T.case("names of our files taken by other things: one line each, nothing is removed")
-def _():
-    for name, make in [(n, m) for n in ("xtrace.db", "xtrace.lock", "token") for m in ("dir", "fifo", "dangling")] + [("xtrace.db-wal", "dir")]:
+for name, kind in [(n, k) for n in ("xtrace.db", "xtrace.lock", "token", "xtrace.db-wal") for k in ("directory", "fifo", "dangling link")]:
+    @T.case("%s is a %s: a refusal with one line, or service" % (name, kind))
+    def _():
         d = os.path.join(T.tmp(), "data")
         os.mkdir(d)
         path = os.path.join(d, name)
-        if make == "dir":
+        if kind == "directory":
             os.mkdir(path)
-        elif make == "fifo":
+        elif kind == "fifo":
             os.mkfifo(path)
         else:
             os.symlink("/nonexistent/target", path)
-        try:
-            r = T.exits({"XTRACE_DATA_DIR": d, "API_BEARER_TOKEN": None}, seconds=5)
-        except AssertionError as e:
-            raise Fail("%s is a %s: %s" % (name, make, e)) from None
-        must(len(lines_of(r)) == 1, "%s is a %s: %r" % (name, make, r.err[-400:]))
-        must(os.path.lexists(path), "%s (%s) was removed" % (name, make))
+        with T.server({"API_BEARER_TOKEN": None}, dir=d) as s:
+            try:
+                s.start(5)
+                must(s.get("/readyz").status == 200, "readyz")
+                must(s.stop() == 0, "stop")
+            except Fail as e:
+                must("ended at its start with 1;" in str(e), e)
+                lines = [x for x in s.stderr().splitlines() if x.strip()]
+                must(len(lines) == 1 and d in lines[0], "%r" % lines)
+        must(os.path.lexists(path) or name.endswith("-wal"), "it was removed")    # SQLite ends its log with the store
+
+
+@T.case("check on a database that was never filled in says so, or that all is well")
+def _():
+    for deep in ([], ["--deep"]):
+        d = os.path.join(T.tmp(), "data")
+        os.mkdir(d)
+        open(os.path.join(d, "xtrace.db"), "w").close()
+        r = T.cli("check", *deep, dir=d, env={"API_BEARER_TOKEN": TOKEN})
+        must(r.rc == 0 or len(lines_of(r)) == 1, r)
+        must("SQL" not in r.err + r.out, r)
 
 
 with T.server() as s:
