@@ -14,7 +14,7 @@ static void fill(struct fixture *f, int points) {
 /* Sum of all values in a database file, -1 when it can't be read. */
 static int64_t sum_of(const char *path) {
     struct fixture other = { .dir = "" };
-    snprintf(other.path, sizeof other.path, "%s", path);
+    snprintf(other.path, sizeof other.path, "%.127s", path);
     return fixture_query(&other, "SELECT sum(v) FROM sample");
 }
 
@@ -96,7 +96,7 @@ static void backup_under_load(void **state) {
         assert_int_equal(other.ops->backup(&other, copy, &err), XT_OK);
         store_close(&other);
         struct fixture seen = { .dir = "" };
-        snprintf(seen.path, sizeof seen.path, "%s", copy);
+        snprintf(seen.path, sizeof seen.path, "%.127s", copy);
         assert_int_equal(fixture_query(&seen, "SELECT sum(v) FROM sample"), 0);
         assert_true(fixture_query(&seen, "SELECT count(*) FROM sample") >= 2 * before);
     }
