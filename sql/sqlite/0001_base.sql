@@ -47,7 +47,6 @@ CREATE TABLE trash(tseq INTEGER PRIMARY KEY) STRICT;
 
 -- Look-ups behind store/sqlite/lookup.h. An entry is a hint: every hit is compared with its row.
 CREATE TABLE ix_trace(project INT NOT NULL, id BLOB NOT NULL, tseq INT NOT NULL, PRIMARY KEY(project, id)) STRICT, WITHOUT ROWID;
-CREATE TABLE ix_obs(project INT NOT NULL, oid BLOB NOT NULL, tseq INT NOT NULL, PRIMARY KEY(project, oid, tseq)) STRICT, WITHOUT ROWID;
 -- h: keyed 64-bit hash of (kind, project, key); kinds: user, session, tag, name
 CREATE TABLE ix_post(h INT NOT NULL, ts INT NOT NULL, tseq INT NOT NULL, PRIMARY KEY(h, ts, tseq)) STRICT, WITHOUT ROWID;
 

@@ -98,10 +98,8 @@ static enum xt_code put_obs_row(struct group *g, const struct trace_state *t, st
         return code;
     r.prest = o->prest;
     memcpy(r.pid, o->pid, sizeof r.pid);
-    if (!o->stored) {
-        code = write_obs(g, SQL_OBS_ADD, &r, rest, err);
-        return code == XT_OK ? lookup_add_observation(g->c, r.project, r.v.id.key, r.tseq, err) : code;
-    }
+    if (!o->stored)
+        return write_obs(g, SQL_OBS_ADD, &r, rest, err);
     code = write_obs(g, SQL_OBS_SET, &r, rest, err);
     if (code == XT_OK && r.v.start != o->before.start)
         code = write_obs(g, SQL_OBS_MOVE, &r, rest, err);

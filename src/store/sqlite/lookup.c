@@ -1,4 +1,4 @@
-/* lookup.c -- the index tables ix_trace, ix_obs and ix_post behind lookup.h. */
+/* lookup.c -- the index tables ix_trace and ix_post behind lookup.h. */
 #include "store/sqlite/lookup.h"
 
 /* One row of one integer, or `none`. */
@@ -42,15 +42,6 @@ enum xt_code lookup_add_trace(struct conn *c, int64_t project, struct str key, i
 
 enum xt_code lookup_drop_trace(struct conn *c, int64_t project, struct str key, int64_t tseq, struct xt_err *err) {
     return change(c, SQL_LOOK_TRACE_DROP, project, key, tseq, err);
-}
-
-enum xt_code lookup_add_observation(struct conn *c, int64_t project, struct str oid, int64_t tseq, struct xt_err *err) {
-    return change(c, SQL_LOOK_OBS_ADD, project, oid, tseq, err);
-}
-
-enum xt_code lookup_drop_observation(struct conn *c, int64_t project, struct str oid, int64_t tseq,
-                                     struct xt_err *err) {
-    return change(c, SQL_LOOK_OBS_DROP, project, oid, tseq, err);
 }
 
 /* ---- postings ---- */

@@ -1,5 +1,6 @@
-/* lookup.h -- which trace has this id, which traces have this user, session, tag or name, and in which traces does this
- * observation id occur: the one narrow interface to the secondary indexes of telemetry.
+/* lookup.h -- which trace has this id, which traces have this user, session, tag or name: the one narrow interface to the
+ * secondary indexes of telemetry. Observations are found through their trace (D16); no read asks for one by its id alone,
+ * so that index, ten times the size of the others and written in random order, is not kept.
  *
  *  1. An entry is a hint, never the truth: it may outlive or run ahead of its row. lookup_trace compares with the row
  *     itself; whoever lists compares every hit with its row (value and time) before it counts.
@@ -16,8 +17,6 @@ enum look_kind { LOOK_USER = 1, LOOK_SESSION = 2, LOOK_TAG = 3, LOOK_NAME = 4 };
 enum xt_code lookup_trace(struct conn *c, int64_t project, struct str key, int64_t *ret_tseq, struct xt_err *err);
 enum xt_code lookup_add_trace(struct conn *c, int64_t project, struct str key, int64_t tseq, struct xt_err *err);
 enum xt_code lookup_drop_trace(struct conn *c, int64_t project, struct str key, int64_t tseq, struct xt_err *err);
-enum xt_code lookup_add_observation(struct conn *c, int64_t project, struct str oid, int64_t tseq, struct xt_err *err);
-enum xt_code lookup_drop_observation(struct conn *c, int64_t project, struct str oid, int64_t tseq, struct xt_err *err);
 
 /* Postings: (h, ts, tseq), h being the hash of kind, project and value. */
 static inline int64_t lookup_hash(const struct sqlite_store *e, enum look_kind kind, int64_t project,

@@ -14,7 +14,7 @@
 
 struct gone_obs {
     struct str oid;
-    int64_t project, pid[PAYLOADS + 1];
+    int64_t pid[PAYLOADS + 1];
 };
 
 struct slice {
@@ -30,7 +30,7 @@ struct slice {
 /* ---- observations ---- */
 
 static enum xt_code drop_obs(struct conn *c, int64_t tseq, const struct gone_obs *o, struct xt_err *err) {
-    enum xt_code code = lookup_drop_observation(c, o->project, o->oid, tseq, err);
+    enum xt_code code = XT_OK;
     for (int i = 0; i <= PAYLOADS && code == XT_OK; i++)
         code = payload_drop(c, o->pid[i], err);
     if (code != XT_OK)
@@ -57,9 +57,8 @@ static enum xt_code next_obs(struct slice *s, int64_t tseq, size_t *ret_n, struc
     while (ok && (rc = sqlite3_step(st)) == SQLITE_ROW) {
         struct gone_obs *o = &s->list[(*ret_n)++];
         o->oid = arena_str(s->g.a, col_blob(st, 0));
-        o->project = sqlite3_column_int64(st, 1);
         for (int i = 0; i <= PAYLOADS; i++)
-            o->pid[i] = sqlite3_column_int64(st, 2 + i);
+            o->pid[i] = sqlite3_column_int64(st, 1 + i);
         ok = str_has(o->oid);
     }
     sqlite3_reset(st);

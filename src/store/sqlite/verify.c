@@ -18,10 +18,10 @@ struct verify {
     struct group g; /* for trace_hashes and trace_models_load: its arena is that of the present trace */
     struct arena a;
     struct codec codec;
-    sqlite3_stmt *obs, *tmodel, *has_obs_entry, *has_post, *has_payload, *in_trash;
+    sqlite3_stmt *obs, *tmodel, *has_post, *has_payload, *in_trash;
     bool obs_row, tmodel_row;    /* the cursors stand on a row */
     int64_t next_tseq, next_pid; /* of the snapshot */
-    int64_t traces, observations, posts, payloads;
+    int64_t traces, posts, payloads;
     size_t written[8]; /* by kind of finding */
 };
 
@@ -89,28 +89,14 @@ static enum xt_code check_payload(struct verify *v, int64_t tseq, int64_t pid) {
 
 static enum xt_code next_obs(struct verify *v) { return step(v, v->obs, &v->obs_row); }
 
-static enum xt_code check_obs_entry(struct verify *v, const struct obs_rec *o) {
-    bool there;
-    sqlite3_bind_int64(v->has_obs_entry, 1, o->project);
-    bind_blob(v->has_obs_entry, 2, o->v.id.key);
-    sqlite3_bind_int64(v->has_obs_entry, 3, o->tseq);
-    enum xt_code code = exists(v, v->has_obs_entry, &there);
-    if (code == XT_OK && !there)
-        finding(v, F_LOOKUPS, o->tseq, "an observation has no look-up entry");
-    return code;
-}
-
 /* Checks what stands in the row at the cursor; *ret lives until the cursor moves. A damaged one is a finding. */
 static enum xt_code check_obs(struct verify *v, struct obs_rec *ret, bool *ret_ok) {
     enum xt_code code = obs_rec_read(v->c, &v->codec, v->obs, &v->a, false, ret, v->err);
     *ret_ok = code == XT_OK;
-    v->observations++;
     if (code == XT_ESTORE) {
         finding(v, F_ROWS, sqlite3_column_int64(v->obs, OC_TSEQ), "an observation is damaged");
         code = XT_OK;
     }
-    if (code == XT_OK)
-        code = check_obs_entry(v, ret);
     for (int i = 0; i < PAYLOADS && code == XT_OK; i++)
         code = check_payload(v, ret->tseq, ret->pid[i]);
     return code == XT_OK ? check_payload(v, ret->tseq, ret->prest) : code;
@@ -404,8 +390,6 @@ static enum xt_code check_rollups(struct verify *v) {
 static enum xt_code check_counts(struct verify *v) {
     enum xt_code code = compare_count(v, "SELECT count(*) FROM ix_trace", "look-up entries of traces", v->traces);
     if (code == XT_OK)
-        code = compare_count(v, "SELECT count(*) FROM ix_obs", "look-up entries of observations", v->observations);
-    if (code == XT_OK)
         code = compare_count(v, "SELECT count(*) FROM ix_post", "look-up entries of values", v->posts);
     return code == XT_OK ? compare_count(v, "SELECT count(*) FROM payload", "payloads", v->payloads) : code;
 }
@@ -413,11 +397,10 @@ static enum xt_code check_counts(struct verify *v) {
 static bool prepare_all(struct verify *v) {
     v->obs = prepare(v, "SELECT " OBS_COLUMNS " FROM obs ORDER BY tseq, oid");
     v->tmodel = prepare(v, "SELECT tseq, model, n, " MODEL_SUMS " FROM trace_model ORDER BY tseq, model");
-    v->has_obs_entry = prepare(v, "SELECT 1 FROM ix_obs WHERE project = ?1 AND oid = ?2 AND tseq = ?3");
     v->has_post = prepare(v, "SELECT 1 FROM ix_post WHERE h = ?1 AND ts = ?2 AND tseq = ?3");
     v->has_payload = prepare(v, "SELECT 1 FROM payload WHERE pid = ?1");
     v->in_trash = prepare(v, "SELECT 1 FROM trash WHERE tseq = ?1");
-    return v->obs && v->tmodel && v->has_obs_entry && v->has_post && v->has_payload && v->in_trash;
+    return v->obs && v->tmodel && v->has_post && v->has_payload && v->in_trash;
 }
 
 enum xt_code sqlite_verify(struct sqlite_store *e, struct conn *c, struct buf *report, struct xt_err *err) {
@@ -435,7 +418,7 @@ enum xt_code sqlite_verify(struct sqlite_store *e, struct conn *c, struct buf *r
         code = check_counts(&v);
     if (code == XT_OK)
         code = check_rollups(&v);
-    sqlite3_stmt *all[] = { v.obs, v.tmodel, v.has_obs_entry, v.has_post, v.has_payload, v.in_trash };
+    sqlite3_stmt *all[] = { v.obs, v.tmodel, v.has_post, v.has_payload, v.in_trash };
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
         sqlite3_finalize(all[i]);
     codec_done(&v.codec);
