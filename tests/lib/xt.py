@@ -458,6 +458,9 @@ def _free_port():
                 continue
 
 
+SANITIZER = re.compile(r"[^\n]*(ERROR: \w+Sanitizer|WARNING: ThreadSanitizer|runtime error:)[^\n]*")
+
+
 class Server:
     """`xtrace serve` on a free loopback port with a data directory of its own.  Started at its first use."""
 
@@ -551,13 +554,27 @@ class Server:
         must(sig == signal.SIGKILL or rc == 0, "stop ended with %s" % rc)
         return self.start()
 
-    def dead(self):
-        """Why the server is gone, or None."""
-        if self.proc is None or self.proc.poll() is None:
+    def dead(self, seconds=0.0):
+        """Why the server is gone, or None.  `seconds`: how long one that refuses connections may take to end."""
+        if self.proc is None:
             return None
+        end = time.monotonic() + seconds
+        while self.proc.poll() is None:
+            if time.monotonic() >= end or self._accepts():
+                return None
+            time.sleep(0.05)
         rc, self.proc = self.proc.returncode, None
         self._drop()
-        return "server ended with %s; stderr: %s" % (rc, short(self.stderr()[-800:], 800))
+        text = self.stderr()
+        m = SANITIZER.search(text)
+        return "server ended with %s; stderr: %s" % (rc, short(text[m.start():] if m else text[-800:], 900))
+
+    def _accepts(self):
+        try:
+            Conn(self._port, 1).close()
+            return True
+        except OSError:
+            return False
 
     @property
     def port(self):
@@ -825,9 +842,9 @@ class Suite:
             if rc != 0:
                 why = "SIGTERM: %s" % ("no end within 10 s" if rc is None else "exit %s" % rc)
         with open(s._log("err"), "rb") as f:
-            m = re.search(rb"ERROR: \w+Sanitizer[^\n]*|WARNING: ThreadSanitizer[^\n]*|[^\n]*runtime error:[^\n]*", f.read())
+            m = SANITIZER.search(f.read().decode("utf-8", "replace"))
         if m:
-            why = (why + "; " if why else "") + m[0].decode("utf-8", "replace")
+            why = (why + "; " if why else "") + m[0]
         if why:
             self.report("not ok", "the server of these tests ends in good order", why)
 
@@ -844,7 +861,7 @@ class Suite:
         def run(fn):
             if not self.wanted(name):
                 return fn
-            why, verdict = "", "ok"
+            why, verdict, patience = "", "ok", 0
             try:
                 fn()
             except Skip as e:
@@ -853,8 +870,9 @@ class Suite:
                 verdict, why = "not ok", str(e) or self._where(e)
             except Exception as e:
                 verdict, why = "not ok", "%s: %s (%s)" % (type(e).__name__, e, self._where(e))
+                patience = 10 if isinstance(e, OSError) else 0     # a sanitizer writes its report for a while
             for s in self.servers:
-                gone = s.dead()
+                gone = s.dead(patience)
                 if gone:
                     verdict, why = "not ok", (why + "; " if why else "") + gone
             self.report(verdict, name, why)
