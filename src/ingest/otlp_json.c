@@ -27,6 +27,7 @@ struct otlp_json {
 
 /* ---- failures ---- */
 
+/* `member` below the place at hand; "": the place itself. */
 static bool bad(struct otlp_json *d, const char *member, const char *want) {
     char place[128];
     size_t n = 0;
@@ -39,6 +40,8 @@ static bool bad(struct otlp_json *d, const char *member, const char *want) {
         n += (size_t)snprintf(place + n, sizeof place - n, "scopeSpans[%zu].", d->at_scope);
     if (d->at_span != SIZE_MAX)
         n += (size_t)snprintf(place + n, sizeof place - n, "spans[%zu].", d->at_span);
+    if (!member[0] && n > 0)
+        n--; /* the dot */
     d->code = xt_fail(d->err, XT_EINVAL, "invalid json: %.*s%s: expected %s", (int)n, place, member, want);
     return false;
 }
@@ -468,7 +471,7 @@ static bool read_span(struct otlp_json *d, const struct json *v, const struct ot
     struct otlp_span span = { .start = TIME_NONE, .end = TIME_NONE };
 
     if (v->type != JSON_OBJECT)
-        return bad(d, "span", "an object");
+        return bad(d, "", "an object");
     for (const struct json *m = v->child; m; m = m->next) {
         if (!read_span_member(d, m, &span))
             return false;
@@ -521,7 +524,7 @@ static bool read_scope_spans(struct otlp_json *d, const struct json *v, const st
     if (!scope)
         return no_memory(d);
     if (v->type != JSON_OBJECT)
-        return bad(d, "scopeSpans", "objects");
+        return bad(d, "", "an object");
     for (const struct json *m = v->child; m && ok; m = m->next) {
         switch (find_name(names, 3, m)) {
         case 0: ok = read_scope(d, m, scope); break;
@@ -556,7 +559,7 @@ static bool read_resource_spans(struct otlp_json *d, const struct json *v) {
     if (!res)
         return no_memory(d);
     if (v->type != JSON_OBJECT)
-        return bad(d, "resourceSpans", "objects");
+        return bad(d, "", "an object");
     for (const struct json *m = v->child; m && ok; m = m->next) {
         switch (find_name(names, 3, m)) {
         case 0: ok = read_resource(d, m, res); break;

@@ -192,7 +192,8 @@ static bool clear_used(struct otlp_mapper *m, size_t n) {
             return false;
         m->used_cap = cap;
     }
-    memset(m->used, 0, n);
+    if (n > 0)
+        memset(m->used, 0, n);
     return true;
 }
 
@@ -302,33 +303,31 @@ static struct str pick_type(const struct otlp_mapper *m) {
     return str_has(f->model) || usage ? STR_LIT("GENERATION") : STR_LIT("SPAN");
 }
 
+static struct str text_attribute(const struct attr_list *l, const char *key) {
+    const struct attr_value *v = attr_find(l, key);
+    return v && v->type == ATTR_STR && v->s.n > 0 ? v->s : STR_NONE;
+}
+
 /* "type: message" of the last exception event; absent: there is none. */
 static struct str exception_message(struct otlp_mapper *m, const struct otlp_span *span) {
     for (size_t i = span->nevents; i-- > 0;) {
         const struct otlp_event *e = &span->events[i];
-        const struct attr_value *type, *message;
-        bool has_type, has_message;
+        struct str type, message;
+        char *both;
 
         if (!str_eq_c(e->name, "exception"))
             continue;
-        type = attr_find(&e->attributes, "exception.type");
-        message = attr_find(&e->attributes, "exception.message");
-        has_type = type && type->type == ATTR_STR && type->s.n > 0;
-        has_message = message && message->type == ATTR_STR && message->s.n > 0;
-        if (has_type && has_message) {
-            struct buf out;
-            struct str text = STR_NONE;
-            buf_init(&out, SIZE_MAX);
-            buf_add_str(&out, type->s);
-            buf_add(&out, ": ", 2);
-            buf_add_str(&out, message->s);
-            if (!out.failed)
-                text = arena_str(&m->b->arena, buf_str(&out));
-            buf_done(&out);
-            return text;
-        }
-        if (has_type || has_message)
-            return otlp_keep(&m->values, has_type ? type->s : message->s);
+        type = text_attribute(&e->attributes, "exception.type");
+        message = text_attribute(&e->attributes, "exception.message");
+        if (!str_has(type) || !str_has(message))
+            return otlp_keep(&m->values, str_has(type) ? type : message);
+        both = arena_bytes(&m->b->arena, type.n + 2 + message.n);
+        if (!both)
+            return STR_NONE;
+        memcpy(both, type.p, type.n);
+        memcpy(both + type.n, ": ", 2);
+        memcpy(both + type.n + 2, message.p, message.n);
+        return (struct str){ both, type.n + 2 + message.n };
     }
     return STR_NONE;
 }
@@ -345,7 +344,7 @@ static bool set_metadata(struct otlp_mapper *m, const struct otlp_span *span, st
         .own = &m->fields.metadata,
         .attributes = &span->attributes,
         .used = m->used,
-        .always = m->scope && !m->scope_is_langfuse,
+        .always = str_has(m->scope_json) && !m->scope_is_langfuse,
         .resource = m->res_json,
         .scope = m->scope_json,
         .res = m->res,
