@@ -13,11 +13,11 @@
 #include <string.h>
 #include <time.h>
 
+#include "random.h"
+
 #define TRACES 10 /* in a body */
-#define OBSERVATIONS_EACH 10
 #define POINTS 500
 #define IDS_MAX (TRACES * (OBSERVATIONS_EACH + 1))
-#define USERS 1000
 #define UUID_TEXT 36
 
 /* What a place gets. `index` chooses one of the request's ids, so that several places show the same one. */
@@ -38,39 +38,6 @@ struct fresh { /* of one request */
     uint64_t id[IDS_MAX][2];
     unsigned user;
 };
-
-static void *need(void *p) {
-    if (p)
-        return p;
-    fputs("load: out of memory\n", stderr);
-    exit(1);
-}
-
-/* ---- randomness: xoshiro256**, one stream a program ---- */
-
-static uint64_t rng_state[4];
-
-static uint64_t rotl(uint64_t x, int k) { return (x << k) | (x >> (64 - k)); }
-
-static uint64_t rng(void) {
-    uint64_t *s = rng_state, got = rotl(s[1] * 5, 7) * 9, t = s[1] << 17;
-    s[2] ^= s[0];
-    s[3] ^= s[1];
-    s[1] ^= s[2];
-    s[0] ^= s[3];
-    s[2] ^= t;
-    s[3] = rotl(s[3], 45);
-    return got;
-}
-
-static void rng_seed(uint64_t seed) {
-    for (int i = 0; i < 4; i++) { /* splitmix64 */
-        uint64_t z = (seed += UINT64_C(0x9e3779b97f4a7c15));
-        z = (z ^ (z >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
-        z = (z ^ (z >> 27)) * UINT64_C(0x94d049bb133111eb);
-        rng_state[i] = z ^ (z >> 31);
-    }
-}
 
 /* ---- building ---- */
 
@@ -162,7 +129,7 @@ static void add_observation(struct template *t, unsigned trace, unsigned id, siz
     add_text(t, "\"},");
 }
 
-static void build_native(struct template *t, size_t size) {
+static void add_trace(struct template *t) {
     add_text(t, "{\"trace\":{\"id\":\"");
     add_place(t, PLACE_UUID, 0);
     add_text(t, "\",\"timestamp\":\"");
@@ -172,10 +139,22 @@ static void build_native(struct template *t, size_t size) {
     add_text(t, "\",\"sessionId\":\"");
     add_place(t, PLACE_HEX32, 1);
     add_text(t, "\",\"tags\":[\"bench\"]},\"observations\":[");
+}
+
+static void build_native(struct template *t, size_t size) {
+    add_trace(t);
     for (unsigned k = 0; k < TRACES; k++)
         for (unsigned o = 0; o < OBSERVATIONS_EACH; o++)
             add_observation(t, k, TRACES + k * OBSERVATIONS_EACH + o, size);
     t->n--; /* the last comma */
+    add_text(t, "]}");
+}
+
+/* One observation and its trace. */
+static void build_lone(struct template *t, size_t size) {
+    add_trace(t);
+    add_observation(t, 0, TRACES, size);
+    t->n--;
     add_text(t, "]}");
 }
 
@@ -290,14 +269,6 @@ static void build_metrics(struct template *t, bool once, unsigned connection) {
 }
 
 /* ---- making a request fresh ---- */
-
-static void put_hex(char *to, uint64_t hi, uint64_t lo) {
-    static const char digits[] = "0123456789abcdef";
-    for (int i = 0; i < 16; i++) {
-        to[i] = digits[hi >> (60 - 4 * i) & 15];
-        to[16 + i] = digits[lo >> (60 - 4 * i) & 15];
-    }
-}
 
 static void put_uuid(char *to, const uint64_t id[2]) {
     char hex[32];

@@ -6,7 +6,7 @@
  *  1. One thread, one epoll loop, blocking on nothing else. A connection has one request under way; the next one is sent
  *     when the answer was read to its end (a closed loop: waiting callers send no more).
  *  2. Bodies are prepared (bodies.h); a request that is sent differs from all others in its ids.
- *  3. What is answered during the warm-up is not counted.
+ *  3. What is answered during the warm-up, and the last answers after the end, are not counted.
  *  4. Writing modes leave ids of acknowledged traces in --ids; reading modes ask for these.
  * Prints one line of JSON. Exit 1: the server went away, or an answer was no HTTP. */
 #include <arpa/inet.h>
@@ -24,14 +24,16 @@
 #define KEPT_IDS 65536
 #define STATUSES 600
 #define NS 1000000000LL
+#define ANSWERS_WAIT (10 * NS) /* for the last answers */
 
-enum mode { NATIVE, OTLP, METRICS, METRICS_ONCE, TRACE, LIST, USER, DAILY, QUERY, NAMES, HEALTH, MODES };
+enum mode { NATIVE, LONE, OTLP, METRICS, METRICS_ONCE, TRACE, LIST, USER, DAILY, QUERY, NAMES, HEALTH, MODES };
 static const struct mode_row {
     const char *name, *path, *type;
     unsigned records; /* of one request */
     bool ids;         /* needs ids of traces that exist */
 } modes[MODES] = {
     [NATIVE] = { "native", "/v1/l/batch", "application/json", TRACES *OBSERVATIONS_EACH, false },
+    [LONE] = { "lone", "/v1/l/batch", "application/json", 1, false },
     [OTLP] = { "otlp", "/v1/traces", "application/x-protobuf", TRACES *OBSERVATIONS_EACH, false },
     [METRICS] = { "metrics", "/v1/metrics/batch", "application/json", POINTS, false },
     [METRICS_ONCE] = { "metrics-once", "/v1/metrics/batch", "application/json", POINTS, false },
@@ -80,7 +82,9 @@ struct load {
     uint64_t statuses[STATUSES], bytes_out, bytes_in;
     char (*ids)[UUID_TEXT + 1]; /* a ring when writing, a list when reading */
     size_t nids, seen_ids;
+    uint64_t acked; /* all 200s, the warm-up's too */
     int64_t count_from, end;
+    int under_way; /* requests without their answer */
     bool failed;
 };
 
@@ -128,7 +132,7 @@ static double histogram_at(const struct histogram *h, double share) {
 /* ---- ids of traces ---- */
 
 static void ids_keep(struct load *l, const struct fresh *f) {
-    put_uuid(l->ids[l->seen_ids++ % KEPT_IDS], f->id[rng() % TRACES]);
+    put_uuid(l->ids[l->seen_ids++ % KEPT_IDS], f->id[l->o.mode == LONE ? 0 : rng() % TRACES]);
     l->nids = l->seen_ids < KEPT_IDS ? l->seen_ids : KEPT_IDS;
 }
 
@@ -209,6 +213,7 @@ static void next_request(struct load *l, struct conn *c) {
     make_head(l, c);
     c->sent = c->in_n = 0;
     c->started = now_mono();
+    l->under_way++;
     send_more(l, c);
 }
 
@@ -231,6 +236,7 @@ static size_t answer_size(const struct conn *c) {
 
 static void answered(struct load *l, struct conn *c) {
     int64_t now = now_mono();
+    l->under_way--;
     int status = c->in_n > 12 && memcmp(c->in, "HTTP/1.1 ", 9) == 0 ? (int)strtol(c->in + 9, NULL, 10) : 0;
     if (status < 100 || status >= STATUSES) {
         fail(l, "an answer is no HTTP/1.1", NULL);
@@ -243,6 +249,7 @@ static void answered(struct load *l, struct conn *c) {
         if (status == 200)
             histogram_add(&l->h, now - c->started);
     }
+    l->acked += status == 200;
     if (status == 200 && l->o.mode <= OTLP)
         ids_keep(l, &c->fresh);
     if (now < l->end)
@@ -284,6 +291,7 @@ static void open_conn(struct load *l, struct conn *c, unsigned number) {
     setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
     switch (l->o.mode) {
     case NATIVE: build_native(&c->body, l->o.size); break;
+    case LONE: build_lone(&c->body, l->o.size); break;
     case OTLP: build_otlp(&c->body, l->o.size); break;
     case METRICS: build_metrics(&c->body, false, number); break;
     case METRICS_ONCE: build_metrics(&c->body, true, number); break;
@@ -300,11 +308,11 @@ static void run(struct load *l) {
     for (int i = 0; i < l->o.conns && !l->failed; i++)
         next_request(l, &l->conns[i]);
     struct epoll_event events[64];
-    while (!l->failed) {
-        int64_t left = l->end - now_mono();
+    while (!l->failed && l->under_way > 0) {
+        int64_t left = l->end + ANSWERS_WAIT - now_mono();
         if (left <= 0)
-            break;
-        int n = epoll_wait(l->epoll, events, 64, (int)(left / 1000000) + 1);
+            fail(l, "answers are missing", NULL);
+        int n = left > 0 ? epoll_wait(l->epoll, events, 64, (int)(left / 1000000) + 1) : 0;
         for (int i = 0; i < n && !l->failed; i++) {
             struct conn *c = events[i].data.ptr;
             if (events[i].events & EPOLLOUT)
@@ -321,11 +329,13 @@ static void report(const struct load *l) {
     double cpu =
         (double)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) + (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec) / 1e6;
     double good = (double)l->h.n;
-    printf("{\"mode\":\"%s\",\"conns\":%d,\"seconds\":%.2f,\"requests\":%llu,\"per_second\":%.0f,\"records_per_"
+    printf("{\"mode\":\"%s\",\"conns\":%d,\"seconds\":%.2f,\"requests\":%llu,\"acked_records\":%llu,\"per_second\":%."
+           "0f,\"records_per_"
            "second\":%.0f,"
            "\"body\":%zu,\"p50_ms\":%.3f,\"p90_ms\":%.3f,\"p99_ms\":%.3f,\"max_ms\":%.3f,\"answer_bytes\":%.0f,\"cpu\":"
            "%.2f,\"statuses\":{",
-           modes[l->o.mode].name, l->o.conns, l->o.seconds, (unsigned long long)l->h.n, good / l->o.seconds,
+           modes[l->o.mode].name, l->o.conns, l->o.seconds, (unsigned long long)l->h.n,
+           (unsigned long long)l->acked * modes[l->o.mode].records, good / l->o.seconds,
            good * modes[l->o.mode].records / l->o.seconds, l->conns[0].body.n, histogram_at(&l->h, 0.5),
            histogram_at(&l->h, 0.9), histogram_at(&l->h, 0.99), (double)l->h.max / 1e6,
            l->h.n ? (double)l->bytes_in / good : 0, cpu);
