@@ -89,11 +89,16 @@ static enum xt_code check_payload(struct verify *v, int64_t tseq, int64_t pid) {
 
 static enum xt_code next_obs(struct verify *v) { return step(v, v->obs, &v->obs_row); }
 
+/* Can it be printed? */
+static bool id_sound(struct verify *v, const struct id *id) {
+    return str_has(id->key) && str_has(id_print(&v->a, id->key, id->spell, id->text));
+}
+
 /* Checks what stands in the row at the cursor; *ret lives until the cursor moves. A damaged one is a finding. */
 static enum xt_code check_obs(struct verify *v, struct obs_rec *ret, bool *ret_ok) {
     enum xt_code code = obs_rec_read(v->c, &v->codec, v->obs, &v->a, false, ret, v->err);
-    *ret_ok = code == XT_OK;
-    if (code == XT_ESTORE) {
+    *ret_ok = code == XT_OK && id_sound(v, &ret->v.id);
+    if (code == XT_ESTORE || (code == XT_OK && !*ret_ok)) {
         finding(v, F_ROWS, sqlite3_column_int64(v->obs, OC_TSEQ), "an observation is damaged");
         code = XT_OK;
     }
@@ -246,6 +251,10 @@ static enum xt_code check_trace(struct verify *v, sqlite3_stmt *st) {
     if (!trace_rec_read(st, &v->a, &t.before))
         return no_memory(v->err);
     v->traces++;
+    struct str *tags;
+    size_t ntags;
+    if (!tags_decode(&v->a, t.before.tags, &tags, &ntags) || !id_sound(v, &t.before.id))
+        finding(v, F_ROWS, t.before.tseq, "its id or its tags are damaged");
     t.now.t0 = t.now.t1 = TIME_NONE;
     code = read_observations(v, &t, &models);
     if (code == XT_OK)
