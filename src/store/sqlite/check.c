@@ -37,8 +37,8 @@ static const char *const sample_checks[] = {
     " WHERE project NOT IN (SELECT id FROM project) LIMIT 20",
     "SELECT 'samples of series ' || sid || ': no such series' FROM (SELECT DISTINCT sid FROM sample)"
     " WHERE sid NOT IN (SELECT sid FROM series) LIMIT 20",
-    "SELECT 'series ' || min(sid) || ' and ' || max(sid) || ': same labels' FROM series"
-    " GROUP BY metric, h, labels HAVING count(*) > 1 LIMIT 20",
+    "SELECT 'series ' || a.sid || ' and ' || b.sid || ': same labels' FROM series a JOIN series b"
+    " ON b.metric = a.metric AND b.h = a.h AND b.labels = a.labels AND b.sid > a.sid LIMIT 20",
     "SELECT 'sample number ' || max(seq) || ': not below the next one, ' || state.v FROM sample, state"
     " WHERE k = 'next_sample' GROUP BY state.v HAVING max(seq) >= state.v",
 };

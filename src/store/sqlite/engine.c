@@ -224,8 +224,24 @@ static enum xt_code sqlite_ping(struct store *s, struct xt_err *err) {
     return code == XT_ETIMEOUT ? xt_fail(err, XT_EUNAVAILABLE, "the store does not answer") : code;
 }
 
+/* After trouble with the file (a disk that came back, a stale handle) the writer's connection is made anew. The old one
+ * stays until the new one stands: nobody ever finds it closed. */
+static enum xt_code writer_reopen(struct sqlite_store *e, struct xt_err *err) {
+    struct conn old = e->writer;
+    if (conn_open(&e->writer, e, CONN_WRITER, err) != XT_OK) {
+        e->writer = old;
+        return xt_fail(err, XT_EUNAVAILABLE, "the store can't be opened for writing");
+    }
+    conn_close(&old);
+    sqlite3_wal_hook(e->writer.db, on_wal, e);
+    return XT_OK;
+}
+
 static enum xt_code sqlite_probe(struct store *s, struct xt_err *err) {
-    struct conn *c = &engine_of(s)->writer;
+    struct sqlite_store *e = engine_of(s);
+    struct conn *c = &e->writer;
+    if (c->broken && writer_reopen(e, err) != XT_OK)
+        return XT_EUNAVAILABLE;
     sqlite3_stmt *st = conn_stmt(c, SQL_PROBE, err);
     enum xt_code code = st ? conn_run(c, st, "probe", err) : c->failed; /* a transaction of its own: autocommit */
     if (code != XT_OK)

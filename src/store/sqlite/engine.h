@@ -58,7 +58,7 @@ struct sqlite_store {
     bool ping_taken;
     pthread_mutex_t pool_mu; /* free_readers, ping_taken */
     pthread_cond_t pool_cv;  /* monotonic clock */
-    uint64_t hash_key[2]; /* of index entries, from state */
+    uint64_t hash_key[2];    /* of index entries, from state */
     /* Counters, relaxed: statistics only. */
     _Atomic uint64_t reads, read_errors, read_timeouts;
 };
@@ -93,8 +93,8 @@ void reader_put(struct sqlite_store *e, struct conn *c); /* resets all statement
  * that every STRICT column refuses, so that the statement fails with XT_EREFUSED instead of losing data. */
 void bind_str(sqlite3_stmt *st, int i, struct str s);
 void bind_blob(sqlite3_stmt *st, int i, struct str s);
-void bind_time(sqlite3_stmt *st, int i, int64_t ns);  /* TIME_NONE <-> NULL */
-void bind_f64(sqlite3_stmt *st, int i, double v);     /* NaN <-> NULL */
+void bind_time(sqlite3_stmt *st, int i, int64_t ns); /* TIME_NONE <-> NULL */
+void bind_f64(sqlite3_stmt *st, int i, double v);    /* NaN <-> NULL */
 struct str col_str(sqlite3_stmt *st, int i);
 struct str col_blob(sqlite3_stmt *st, int i);
 int64_t col_time(sqlite3_stmt *st, int i);
@@ -122,11 +122,11 @@ enum xt_code dir_sync(const char *dir, struct xt_err *err);
 /* Makes an empty file of mode 0600 unless there is one: SQLite would use 0644. */
 enum xt_code file_create(const char *path, struct xt_err *err);
 /* ---- files of the engine, one op each ---- */
-enum xt_code sqlite_migrate(struct store *s, struct xt_err *err);                                    /* migrate.c */
-#define SQLITE_APPLICATION_ID 0x78747263 /* "xtrc", in the header of every database of ours */
+enum xt_code sqlite_migrate(struct store *s, struct xt_err *err); /* migrate.c */
+#define SQLITE_APPLICATION_ID 0x78747263                          /* "xtrc", in the header of every database of ours */
 /* Which schema is in that connection's file? 0: an empty file. Refuses foreign files and newer schemas. */
 enum xt_code schema_version(struct conn *c, const char *path, int *ret, struct xt_err *err);
-enum xt_code sqlite_prepare(struct store *s, struct batch *b, struct xt_err *err);                   /* payload.c */
+enum xt_code sqlite_prepare(struct store *s, struct batch *b, struct xt_err *err); /* payload.c */
 enum xt_code sqlite_write(struct store *s, const struct batch_part *parts, size_t n, struct xt_err *err); /* write.c */
 enum xt_code write_state_load(struct sqlite_store *e, struct xt_err *err);
 void write_state_free(struct sqlite_store *e);
@@ -136,23 +136,26 @@ enum xt_code samples_write(struct sqlite_store *e, const struct batch_part *part
 void samples_forget(struct sqlite_store *e);
 void samples_free(struct sqlite_store *e);
 enum xt_code sqlite_retain_samples(struct sqlite_store *e, int64_t cutoff, bool *ret_more, struct xt_err *err);
-enum xt_code sqlite_retain_traces(struct sqlite_store *e, int64_t cutoff, bool *ret_more, struct xt_err *err); /* retain.c */
+enum xt_code sqlite_retain_traces(struct sqlite_store *e, int64_t cutoff, bool *ret_more,
+                                  struct xt_err *err); /* retain.c */
 enum xt_code sqlite_traces_list(struct store *s, const struct trace_query *q, trace_visitor *visit, void *arg,
-                                int64_t *ret_total, struct xt_err *err);                              /* list.c */
+                                int64_t *ret_total, struct xt_err *err); /* list.c */
 enum xt_code sqlite_trace_get(struct store *s, const struct trace_ref *ref, trace_visitor *trace,
-                              observation_visitor *observation, void *arg, struct xt_err *err);       /* detail.c */
+                              observation_visitor *observation, void *arg, struct xt_err *err); /* detail.c */
 enum xt_code sqlite_daily(struct store *s, const struct daily_query *q, day_visitor *visit, void *arg,
-                          int64_t *ret_total, struct xt_err *err);                                    /* daily.c */
+                          int64_t *ret_total, struct xt_err *err); /* daily.c */
 enum xt_code sqlite_metric_names(struct store *s, int64_t project, int64_t deadline, name_visitor *visit, void *arg,
-                                 struct xt_err *err);                                                 /* samples_read.c */
+                                 struct xt_err *err); /* samples_read.c */
 enum xt_code sqlite_series(struct store *s, const struct series_query *q, struct series_sink *sink, struct xt_err *err);
-enum xt_code sqlite_project_open(struct store *s, struct str name, int64_t *ret_number, struct xt_err *err); /* catalog.c */
+enum xt_code sqlite_project_open(struct store *s, struct str name, int64_t *ret_number,
+                                 struct xt_err *err); /* catalog.c */
 enum xt_code sqlite_keys_version(struct store *s, uint64_t *ret, struct xt_err *err);
-enum xt_code sqlite_keys_list(struct store *s, struct arena *a, struct store_key **ret, size_t *ret_n, struct xt_err *err);
+enum xt_code sqlite_keys_list(struct store *s, struct arena *a, struct store_key **ret, size_t *ret_n,
+                              struct xt_err *err);
 enum xt_code sqlite_key_create(struct store *s, const struct store_key *k, int64_t *ret_id, struct xt_err *err);
 enum xt_code sqlite_key_revoke(struct store *s, int64_t id, struct xt_err *err);
-enum xt_code sqlite_backup(struct store *s, const char *file, struct xt_err *err);                    /* backup.c */
+enum xt_code sqlite_backup(struct store *s, const char *file, struct xt_err *err); /* backup.c */
 enum xt_code sqlite_restore(const char *url, const char *file, struct xt_err *err);
-enum xt_code sqlite_check(struct store *s, bool deep, struct buf *report, struct xt_err *err);        /* check.c */
+enum xt_code sqlite_check(struct store *s, bool deep, struct buf *report, struct xt_err *err); /* check.c */
 /* check.c calls it when deep, in its snapshot: rollups, trace aggregates and look-ups against the rows (verify.c). */
 enum xt_code sqlite_verify(struct sqlite_store *e, struct conn *c, struct buf *report, struct xt_err *err);

@@ -1,15 +1,21 @@
 /* samples_read.c -- reading samples: names, and the points of one metric into a sink. Any thread, on a pooled reader.
  *
  *  1. One snapshot: series and points are read in one transaction.
- *  2. A label set is told to the sink only when it has a point in the range, so that a metric of a million old one-point
+ *  2. Series are read in order of their numbers, a bounded part at a time: the index gives them in the order of hashes,
+ *     and a look-up of each in that order would read a page of two tables for every one of a million series.
+ *  3. A label set is told to the sink only when it has a point in the range, so that a metric of a million old one-point
  *     series costs the sink nothing.
- *  3. The deadline is looked at by the connection while a statement runs, and here between many short ones. */
+ *  4. The deadline is looked at by the connection while a statement runs, and here between many short ones. */
+#include <stdlib.h>
+
 #include "store/series_agg.h"
 #include "store/sqlite/engine.h"
 #include "store/sqlite/labels.h"
 
 #define SCRATCH_MAX (256u << 20) /* bytes, labels of one series */
-#define SETS_PER_LOOK 256        /* at the clock */
+#define SIDS_PART 262144         /* series read at a time: 2 MB of numbers */
+#define SIDS_FIRST 1024
+#define SETS_PER_LOOK 256 /* at the clock */
 
 /* ---- names ---- */
 
@@ -42,42 +48,92 @@ struct series_read {
     struct conn *c;
     const struct series_query *q;
     struct series_sink *sink;
-    struct arena scratch;
+    struct arena scratch; /* labels of the present series */
+    int64_t *sids;        /* malloc'd */
+    size_t nsids, cap;
     bool full; /* the sink wants no more: it reports why itself */
 };
 
-/* The points of one series, in order of time, then of arrival. The labels' text lives until the caller's next step. */
-static enum xt_code points_read(struct series_read *r, int64_t sid, const struct label *labels, size_t nlabels,
+/* Labels of a series into the scratch arena. */
+static enum xt_code labels_read(struct series_read *r, int64_t sid, struct label **ret, size_t *ret_n,
                                 struct xt_err *err) {
+    sqlite3_stmt *st = conn_stmt(r->c, SQL_SERIES_LABELS, err);
+    if (!st)
+        return r->c->failed;
+    sqlite3_bind_int64(st, 1, sid);
+    int rc = sqlite3_step(st);
+    enum xt_code code = XT_OK;
+    arena_reset(&r->scratch);
+    if (rc != SQLITE_ROW && rc != SQLITE_DONE) {
+        code = conn_fail(r->c, rc, "series", err);
+    } else {
+        struct str text = rc == SQLITE_ROW ? arena_str(&r->scratch, col_str(st, 0)) : STR_LIT("");
+        if (!labels_parse(&r->scratch, text, ret, ret_n))
+            code = r->scratch.failed ? xt_fail(err, XT_ENOMEM, "out of memory")
+                                     : xt_fail(err, XT_ESTORE, "the labels of a series are damaged");
+    }
+    sqlite3_reset(st);
+    return code;
+}
+
+/* One series: its points in order of time, then of arrival. Without a filter most series fall out for want of a point in
+ * the range, so that is looked at first; with one, by their labels. */
+static enum xt_code set_read(struct series_read *r, int64_t sid, struct xt_err *err) {
+    struct label *labels = NULL;
+    size_t n = 0, group = SERIES_NO_GROUP;
+    enum xt_code code = r->q->nlabels > 0 ? labels_read(r, sid, &labels, &n, err) : XT_OK;
+    if (code != XT_OK || (r->q->nlabels > 0 && !series_sink_wants(r->sink, labels, n)))
+        return code;
     sqlite3_stmt *st = conn_stmt(r->c, SQL_SAMPLE_RANGE, err);
     if (!st)
         return r->c->failed;
     sqlite3_bind_int64(st, 1, sid);
     sqlite3_bind_int64(st, 2, r->q->from);
     sqlite3_bind_int64(st, 3, r->q->to);
-    size_t group = SERIES_NO_GROUP;
     int rc;
-    while ((rc = sqlite3_step(st)) == SQLITE_ROW) {
-        if (group == SERIES_NO_GROUP)
-            group = series_sink_set(r->sink, labels, nlabels);
+    while ((rc = sqlite3_step(st)) == SQLITE_ROW && code == XT_OK && !r->full) {
+        if (group == SERIES_NO_GROUP) {
+            code = r->q->nlabels == 0 ? labels_read(r, sid, &labels, &n, err) : XT_OK;
+            group = code == XT_OK ? series_sink_set(r->sink, labels, n) : SERIES_NO_GROUP;
+        }
         r->full =
             group == SERIES_NO_GROUP || !series_sink_arrival(r->sink, group, sqlite3_column_int64(st, 0),
                                                              sqlite3_column_int64(st, 1), sqlite3_column_double(st, 2));
-        if (r->full)
-            break;
     }
     sqlite3_reset(st);
-    return r->full || rc == SQLITE_DONE ? XT_OK : conn_fail(r->c, rc, "samples", err);
+    return code != XT_OK || r->full || rc == SQLITE_DONE ? code : conn_fail(r->c, rc, "samples", err);
 }
 
-static enum xt_code set_read(struct series_read *r, int64_t sid, struct str text, struct xt_err *err) {
-    struct label *labels = NULL;
-    size_t n = 0;
-    arena_reset(&r->scratch);
-    if (!labels_parse(&r->scratch, text, &labels, &n))
-        return r->scratch.failed ? xt_fail(err, XT_ENOMEM, "out of memory")
-                                 : xt_fail(err, XT_ESTORE, "the labels of a series are damaged");
-    return series_sink_wants(r->sink, labels, n) ? points_read(r, sid, labels, n, err) : XT_OK;
+static int by_number(const void *a, const void *b) {
+    int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
+    return (x > y) - (x < y);
+}
+
+/* Reads the series collected in r->sids, and forgets them. */
+static enum xt_code part_read(struct series_read *r, struct xt_err *err) {
+    enum xt_code code = XT_OK;
+    if (r->nsids > 1)
+        qsort(r->sids, r->nsids, sizeof *r->sids, by_number);
+    for (size_t i = 0; i < r->nsids && code == XT_OK && !r->full; i++) {
+        code = set_read(r, r->sids[i], err);
+        if (code == XT_OK && i % SETS_PER_LOOK == 0 && r->q->deadline != TIME_NONE && clock_mono_ns() > r->q->deadline)
+            code = conn_fail(r->c, SQLITE_INTERRUPT, "samples", err);
+    }
+    r->nsids = 0;
+    return code;
+}
+
+static bool sids_add(struct series_read *r, int64_t sid) {
+    if (r->nsids == r->cap) {
+        size_t cap = r->cap ? r->cap * 2 : SIDS_FIRST;
+        int64_t *more = alloc_should_fail() ? NULL : realloc(r->sids, cap * sizeof *more);
+        if (!more)
+            return false;
+        r->sids = more;
+        r->cap = cap;
+    }
+    r->sids[r->nsids++] = sid;
+    return true;
 }
 
 static enum xt_code sets_read(struct series_read *r, int64_t metric, struct xt_err *err) {
@@ -85,15 +141,17 @@ static enum xt_code sets_read(struct series_read *r, int64_t metric, struct xt_e
     if (!st)
         return r->c->failed;
     sqlite3_bind_int64(st, 1, metric);
-    int rc;
-    for (size_t n = 1; (rc = sqlite3_step(st)) == SQLITE_ROW; n++) {
-        enum xt_code code = set_read(r, sqlite3_column_int64(st, 0), col_str(st, 1), err);
-        if (code != XT_OK || r->full)
-            return code;
-        if (n % SETS_PER_LOOK == 0 && r->q->deadline != TIME_NONE && clock_mono_ns() > r->q->deadline)
-            return conn_fail(r->c, SQLITE_INTERRUPT, "samples", err);
+    enum xt_code code = XT_OK;
+    int rc = SQLITE_DONE;
+    while (code == XT_OK && !r->full && (rc = sqlite3_step(st)) == SQLITE_ROW) {
+        if (!sids_add(r, sqlite3_column_int64(st, 0)))
+            code = xt_fail(err, XT_ENOMEM, "out of memory");
+        else if (r->nsids == SIDS_PART)
+            code = part_read(r, err);
     }
-    return rc == SQLITE_DONE ? XT_OK : conn_fail(r->c, rc, "series", err);
+    if (code == XT_OK && !r->full && rc != SQLITE_DONE)
+        code = conn_fail(r->c, rc, "series", err);
+    return code == XT_OK && !r->full ? part_read(r, err) : code;
 }
 
 /* *ret 0: no such metric. */
@@ -127,5 +185,6 @@ enum xt_code sqlite_series(struct store *s, const struct series_query *q, struct
         code = sets_read(&r, metric, err);
     reader_put(e, c);
     arena_done(&r.scratch);
+    free(r.sids);
     return code;
 }
