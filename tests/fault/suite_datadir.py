@@ -115,7 +115,7 @@ def _():
         f.write("x")
     loop = os.path.join(T.tmp(), "loop")
     os.symlink(loop, loop)
-    for path in (file, file + "/below", "/proc/xtrace", "/dev/null/x", loop, "/" + "x" * 300, "/tmp/" + "y/" * 3000):
+    for path in (file, file + "/below", "/proc/xtrace", "/dev/null/x", loop, T.tmp() + "/" + "x" * 300, T.tmp() + "/y" * 3000):
         one_line(T.exits({"XTRACE_DATA_DIR": path}), path[:9])
     with open(file) as f:
         must(f.read() == "x", "the file was changed")
@@ -325,7 +325,7 @@ def use_damaged(directory, token, ids, rng):
             must(len(lines) == 1 and 10 < len(lines[0]) < 500, "not one clear line: %r" % lines[:5])
             return "refused: " + lines[0]
         with open(os.path.join(directory, "token"), encoding="latin-1") as f:
-            token = f.read().strip()
+            token = f.readline().strip()
         statuses = []
         for path in READS + ["/api/public/traces/" + i for i in rng.sample(ids, 12)]:
             with s.conn(20) as c:
@@ -350,7 +350,7 @@ def use_damaged(directory, token, ids, rng):
 made = {}
 
 
-@T.case("a used store, as kill -9 and as an orderly stop leave it, starts from copies")
+@T.case("before files are damaged: copies of a used store, as kill -9 and as an orderly stop leave it, are served")
 def _():
     dirs, token, ids = prepare()
     for d in dirs:
