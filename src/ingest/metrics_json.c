@@ -69,15 +69,13 @@ static enum xt_code find_members(const struct field_ctx *ctx, const struct json 
             return fields_fail(ctx, NULL, "duplicate field `%s`", slot == ret_labels ? "labels" : "value");
         *slot = m;
     }
-    if (!*ret_value)
-        return fields_fail(ctx, NULL, "missing field `value`");
     return XT_OK;
 }
 
 static enum xt_code add_point(struct batch *b, const struct field_ctx *ctx, const struct json *v) {
     struct point p = { STR_NONE, TIME_NONE };
     struct sample s = { .labels = NULL };
-    const struct json *labels, *value;
+    const struct json *labels = NULL, *value = NULL;
     struct sample *stored;
     char found[64];
     enum xt_code code = fields_decode(ctx, point_fields, sizeof point_fields / sizeof point_fields[0], v, &p);
@@ -88,6 +86,8 @@ static enum xt_code add_point(struct batch *b, const struct field_ctx *ctx, cons
         code = read_labels(ctx, labels, &s);
     if (code != XT_OK)
         return code;
+    if (!value)
+        return fields_fail(ctx, NULL, "missing field `value`");
     if (value->type == JSON_NULL) {
         b->dropped++;
         return XT_OK;

@@ -3,10 +3,7 @@
  *  1. An attribute is looked up once in the index of the rows' keys; rows then read slots. The index is made once a
  *     request and holds the rows' keys only, so hostile keys can neither grow nor slow it.
  *  2. What follows from a resource and from a scope is worked out once for the spans that come in a row.
- *  3. A trace is one record: of its scalars the root span's value wins, else the first that is given; tags are united;
- *     metadata is merged by key, the later span wins; public stays true.
- *  4. The name of a trace is the one that is stated; failing that the root span's, as a weak one.
- *  5. Times: an end before the start is the start; of a missing start or end the other stands in.
+ *  3. Times: an end before the start is the start; of a missing start or end the other stands in.
  * Threads: one mapper belongs to one thread. */
 #include "model/otlp_map.h"
 
@@ -16,28 +13,12 @@
 #include "base/map.h"
 #include "model/otlp_meta.h"
 #include "model/otlp_rules.h"
+#include "model/otlp_trace.h"
 #include "model/otlp_value.h"
 
 #define NO_SLOT UINT16_MAX
-#define TRACE_ID_BYTES 16
 #define SPAN_ID_BYTES 8
 
-/* A field of a trace and who gave it. */
-struct ranked {
-    struct str s;
-    uint8_t rank; /* 0 nobody, 1 a span, 2 the root */
-};
-/* One trace of the request while its spans come in. */
-struct trace_state {
-    struct trace_state *next; /* in order of appearance */
-    struct id id;
-    uint8_t raw[TRACE_ID_BYTES];
-    struct ranked name, user, session, release, version, environment, input, output;
-    struct str root_name;
-    enum tri is_public;
-    struct otlp_entries metadata; /* keys and JSON kept in the batch */
-    struct otlp_entries tags;     /* keys only, kept in the batch */
-};
 struct otlp_mapper {
     struct arena *scratch;
     struct batch *b;
@@ -66,8 +47,8 @@ struct otlp_mapper {
     struct str scope_json;
     bool scope_is_langfuse;
     /* traces */
-    struct map by_id; /* raw id -> struct trace_state */
-    struct trace_state *first, *last, *recent;
+    struct map by_id; /* raw id -> struct otlp_trace */
+    struct otlp_trace *first, *last, *recent;
     size_t nspans; /* seen, rejected ones included */
     struct otlp_rejects rejects;
 };
@@ -227,15 +208,16 @@ static void apply_exact(struct otlp_mapper *m, const struct attr_list *l) {
         const struct otlp_rule *r = &otlp_rules[i];
         uint16_t slot = m->slot_of[i];
         uint32_t at;
+        bool found;
 
         if (slot == NO_SLOT || r->offset == done)
             continue;
         at = r->where & IN_SPAN ? m->span_slot[slot] : 0;
-        if (at && offer(m, r, &l->v[at - 1].value, &m->used[at - 1])) {
+        found = at && offer(m, r, &l->v[at - 1].value, &m->used[at - 1]);
+        if (!found && r->where & IN_RESOURCE && m->res_slot[slot])
+            found = offer(m, r, m->res_slot[slot], NULL);
+        if (found)
             done = r->offset;
-        } else if (r->where & IN_RESOURCE && m->res_slot[slot] && offer(m, r, m->res_slot[slot], NULL)) {
-            done = r->offset;
-        }
     }
 }
 
@@ -366,7 +348,7 @@ static bool set_metadata(struct otlp_mapper *m, const struct otlp_span *span, st
     return ok;
 }
 
-static bool add_observation(struct otlp_mapper *m, const struct trace_state *t, const struct otlp_span *span,
+static bool add_observation(struct otlp_mapper *m, const struct otlp_trace *t, const struct otlp_span *span,
                             bool has_parent) {
     const struct otlp_fields *f = &m->fields;
     struct observation *o = batch_add_observation(m->b);
@@ -409,15 +391,15 @@ static bool add_observation(struct otlp_mapper *m, const struct trace_state *t, 
 
 /* ---- the trace ---- */
 
-static struct trace_state *find_trace(struct otlp_mapper *m, struct str raw) {
-    struct trace_state *t;
+static struct otlp_trace *find_trace(struct otlp_mapper *m, struct str raw) {
+    struct otlp_trace *t;
 
     if (m->recent && memcmp(m->recent->raw, raw.p, TRACE_ID_BYTES) == 0)
         return m->recent;
     t = map_get(&m->by_id, raw);
     if (t)
         return m->recent = t;
-    t = arena_new(m->scratch, struct trace_state, 1);
+    t = arena_new(m->scratch, struct otlp_trace, 1);
     if (!t)
         return NULL;
     memcpy(t->raw, raw.p, TRACE_ID_BYTES);
@@ -431,130 +413,6 @@ static struct trace_state *find_trace(struct otlp_mapper *m, struct str raw) {
         m->first = t;
     m->last = t;
     return m->recent = t;
-}
-
-static void set_ranked(struct ranked *field, struct str s, uint8_t rank) {
-    if (str_has(s) && rank > field->rank)
-        *field = (struct ranked){ s, rank };
-}
-
-/* Is `json` what writing the entry would give? Saves making it anew for values that every span repeats. */
-static bool same_json(struct str json, const struct otlp_entry *e) {
-    struct str s;
-
-    if (str_has(e->json))
-        return str_eq(json, e->json);
-    if (e->value->type != ATTR_STR)
-        return false;
-    s = e->value->s;
-    if (s.n > 0 && memchr(s.p, '\\', s.n))
-        return false;
-    if (str_eq(json, s))
-        return s.n > 0 && (s.p[0] == '{' || s.p[0] == '[');
-    return json.n == s.n + 2 && json.p[0] == '"' && memcmp(json.p + 1, s.p, s.n) == 0;
-}
-
-static bool merge_metadata(struct otlp_mapper *m, struct trace_state *t, const struct otlp_entry *e) {
-    struct otlp_entry *old = otlp_entries_find(&t->metadata, e->key);
-    struct otlp_entry kept = { .key = old ? old->key : otlp_keep(&m->values, e->key) };
-    struct buf out;
-
-    if (old && same_json(old->json, e))
-        return true;
-    buf_init(&out, SIZE_MAX);
-    otlp_meta_write_entry(&out, e);
-    if (!out.failed)
-        kept.json = arena_str(&m->b->arena, buf_str(&out));
-    buf_done(&out);
-    return str_has(kept.key) && str_has(kept.json) && otlp_entries_set(m->scratch, &t->metadata, kept);
-}
-
-struct tag_sink {
-    struct otlp_mapper *m;
-    struct trace_state *t;
-};
-
-static void add_tag(void *arg, struct str tag) {
-    struct tag_sink *sink = arg;
-    struct otlp_mapper *m = sink->m;
-
-    if (otlp_entries_find(&sink->t->tags, tag))
-        return;
-    tag = otlp_keep(&m->values, tag);
-    if (!str_has(tag) || !otlp_entries_set(m->scratch, &sink->t->tags, (struct otlp_entry){ .key = tag })) {
-        m->scratch->failed = true;
-    }
-}
-
-static bool merge_trace(struct otlp_mapper *m, struct trace_state *t, const struct observation *o, bool root) {
-    const struct otlp_fields *f = &m->fields;
-    uint8_t rank = root ? 2 : 1;
-
-    set_ranked(&t->name, f->trace_name, rank);
-    set_ranked(&t->user, f->user, rank);
-    set_ranked(&t->session, f->session, rank);
-    set_ranked(&t->release, f->release, rank);
-    set_ranked(&t->version, f->version, rank);
-    set_ranked(&t->environment, f->environment, rank);
-    set_ranked(&t->input, f->trace_input, rank);
-    set_ranked(&t->output, f->trace_output, rank);
-    if (root && !str_has(t->root_name) && o->name.n > 0)
-        t->root_name = o->name;
-    if (f->is_public > t->is_public)
-        t->is_public = f->is_public;
-    if (f->tags)
-        otlp_each_tag(&m->values, f->tags, add_tag, &(struct tag_sink){ m, t });
-    for (size_t i = 0; i < f->trace_metadata.n; i++) {
-        if (!merge_metadata(m, t, &f->trace_metadata.v[i]))
-            return false;
-    }
-    return !m->scratch->failed && !m->b->arena.failed;
-}
-
-static bool set_trace_lists(struct otlp_mapper *m, const struct trace_state *s, struct trace *t) {
-    struct buf out;
-
-    t->tags_has = s->tags.n > 0;
-    t->tags = arena_new(&m->b->arena, struct str, s->tags.n);
-    if (!t->tags)
-        return false;
-    for (size_t i = 0; i < s->tags.n; i++)
-        t->tags[i] = s->tags.v[i].key;
-    t->ntags = s->tags.n;
-    if (s->metadata.n == 0)
-        return true;
-    buf_init(&out, SIZE_MAX);
-    for (size_t i = 0; i < s->metadata.n && !out.failed; i++) {
-        buf_add_char(&out, i > 0 ? ',' : '{');
-        attr_write_str(&out, s->metadata.v[i].key);
-        buf_add_char(&out, ':');
-        buf_add_str(&out, s->metadata.v[i].json);
-    }
-    buf_add_char(&out, '}');
-    if (!out.failed)
-        t->metadata = arena_str(&m->b->arena, buf_str(&out));
-    buf_done(&out);
-    return str_has(t->metadata);
-}
-
-static bool add_trace(struct otlp_mapper *m, const struct trace_state *s) {
-    struct trace *t = batch_add_trace(m->b);
-
-    if (!t)
-        return false;
-    t->id = s->id;
-    t->merge = MERGE_DEEP;
-    t->name_weak = s->name.rank == 0 && str_has(s->root_name);
-    t->name = t->name_weak ? s->root_name : s->name.s;
-    t->user = s->user.s;
-    t->session = s->session.s;
-    t->release = s->release.s;
-    t->version = s->version.s;
-    t->environment = s->environment.s;
-    t->input = s->input.s;
-    t->output = s->output.s;
-    t->is_public = s->is_public;
-    return set_trace_lists(m, s, t);
 }
 
 /* ---- spans ---- */
@@ -586,7 +444,7 @@ static enum xt_code full(struct xt_err *err) { return xt_fail(err, XT_ETOOBIG, "
 enum xt_code otlp_map_span(struct otlp_mapper *m, const struct otlp_resource *res, const struct otlp_scope *scope,
                            const struct otlp_span *span, struct xt_err *err) {
     bool has_parent = span->parent_id.n == SPAN_ID_BYTES && !is_zero(span->parent_id), root, ok;
-    struct trace_state *t;
+    struct otlp_trace *t;
 
     if (!good_id(m, span->trace_id, TRACE_ID_BYTES, "trace id") ||
         !good_id(m, span->span_id, SPAN_ID_BYTES, "span id")) {
@@ -600,7 +458,7 @@ enum xt_code otlp_map_span(struct otlp_mapper *m, const struct otlp_resource *re
         return full(err);
     root = !has_parent || m->fields.as_root == TRI_TRUE;
     ok = add_observation(m, t, span, has_parent);
-    ok = ok && merge_trace(m, t, &m->b->observations[m->b->nobservations - 1], root);
+    ok = ok && otlp_trace_merge(&m->values, t, &m->fields, m->b->observations[m->b->nobservations - 1].name, root);
     m->nspans++;
     return ok ? XT_OK : full(err);
 }
@@ -608,12 +466,12 @@ enum xt_code otlp_map_span(struct otlp_mapper *m, const struct otlp_resource *re
 enum xt_code otlp_map_finish(struct otlp_mapper *m, struct otlp_rejects *ret, struct xt_err *err) {
     size_t n = 0;
 
-    for (const struct trace_state *t = m->first; t; t = t->next)
+    for (const struct otlp_trace *t = m->first; t; t = t->next)
         n++;
     if (n > 0 && !batch_reserve(m->b, n, 0, 0))
         return full(err);
-    for (const struct trace_state *t = m->first; t; t = t->next) {
-        if (!add_trace(m, t))
+    for (const struct otlp_trace *t = m->first; t; t = t->next) {
+        if (!otlp_trace_add(&m->values, t))
             return full(err);
     }
     *ret = m->rejects;

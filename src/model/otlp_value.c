@@ -308,7 +308,7 @@ static enum otlp_found as_cost(const struct otlp_values *c, const struct attr_va
     jw_obj(&w);
     for (size_t i = 0; i < all.n; i++) {
         struct str json = all.v[i].json;
-        if (!str_has(json))
+        if (!str_has(json) && all.v[i].value)
             json = json_of(c->scratch, all.v[i].value);
         if (!is_amount(json))
             continue;
