@@ -45,9 +45,11 @@ struct server {
 
 static enum xt_code read_token(const char *path, char out[TOKEN_TEXT], struct xt_err *err) {
     char text[TOKEN_TEXT + 1] = { 0 };
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) return xt_fail(err, XT_ENOTFOUND, "token file %.150s: %s", path, strerror(errno));
-    ssize_t n = read(fd, text, sizeof text - 1);
+    struct stat st;
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a fifo in its place must not hold the start */
+    if (fd < 0 && errno == ENOENT) return xt_fail(err, XT_ENOTFOUND, "token file %.150s: none", path);
+    if (fd < 0) return xt_fail(err, XT_EINVAL, "token file %.150s: %s", path, strerror(errno));
+    ssize_t n = fstat(fd, &st) == 0 && S_ISREG(st.st_mode) ? read(fd, text, sizeof text - 1) : 0;
     close(fd);
     struct str s = str_trim((struct str){ text, n > 0 ? (size_t)n : 0 });
     if (s.n < 16 || s.n >= TOKEN_TEXT) return xt_fail(err, XT_EINVAL, "token file %.150s holds no token: remove it to get a new one", path);
