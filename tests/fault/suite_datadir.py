@@ -115,7 +115,7 @@ def _():
         f.write("x")
     loop = os.path.join(T.tmp(), "loop")
     os.symlink(loop, loop)
-    for path in (file, file + "/below", "/proc/xtrace", "/dev/null/x", loop, T.tmp() + "/" + "x" * 300, T.tmp() + "/y" * 3000):
+    for path in (file, file + "/below", "/proc/xtrace", "/dev/null/x", loop, T.tmp() + "/" + "x" * 300, T.tmp() + ("/" + "y" * 200) * 30):
         one_line(T.exits({"XTRACE_DATA_DIR": path}), path[:9])
     with open(file) as f:
         must(f.read() == "x", "the file was changed")
