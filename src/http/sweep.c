@@ -54,6 +54,14 @@ static void kill_conn(struct sweep_conn *c) {
     }
 }
 
+/* The peer has ended its side and nothing of it is left to read. The library does not see that when the end came together
+ * with the last bytes: it takes a short read for all there was, and the kernel reports an edge once. */
+static bool ended(const struct sweep_conn *c) {
+    int phase = atomic_load_explicit(&c->phase, memory_order_relaxed);
+    char byte;
+    return phase != CONN_BUSY && phase != CONN_SEND && recv(c->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0;
+}
+
 /* mu held. */
 static void look_at_conns(struct sweep *s, int64_t now) {
     int64_t earliest = NEVER;
@@ -64,6 +72,8 @@ static void look_at_conns(struct sweep *s, int64_t now) {
         }
         if (deadline <= now) {
             s->timeouts++;
+            kill_conn(c);
+        } else if (ended(c)) {
             kill_conn(c);
         } else if (deadline < earliest) {
             earliest = deadline;

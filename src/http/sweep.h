@@ -2,7 +2,8 @@
  *
  * Connections: an event thread says with a few relaxed stores what a connection is at and until when; nothing is locked
  * or queued on that path. The thread looks through all connections when the earliest deadline may have passed, at most
- * every `tick`, and shuts down the sockets that are late: the event thread then sees the end of the stream.
+ * every `tick`, and shuts down the sockets that are late, or whose peer has gone unnoticed: the event thread then sees
+ * the end of the stream.
  * Parked requests: a list sorted by deadline, each popped on time.
  * It sleeps until the earliest of these; with neither it sleeps for good. */
 #pragma once
