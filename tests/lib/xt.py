@@ -466,7 +466,10 @@ class Server:
 
     def __init__(self, binary, env=None, args=(), dir=None, tmp=None, slow=1):
         self.binary, self.args, self.slow = binary, list(args), slow
-        self.home = tmp or tempfile.mkdtemp(prefix="xtrace-test-")
+        self.home = tmp
+        if not tmp:
+            self.home = tempfile.mkdtemp(prefix="xtrace-test-")
+            atexit.register(shutil.rmtree, self.home, True)
         self.dir = dir or os.path.join(self.home, "data")
         self.db = os.path.join(self.dir, "xtrace.db")
         self.env = {"XTRACE_DATA_DIR": self.dir, "API_BEARER_TOKEN": TOKEN, "XTRACE_PUBLIC_KEY": PK,
