@@ -19,5 +19,11 @@ bool cmd_conf(int argc, char **argv, char **envp, struct conf_source *ret, int *
 int cmd_fail(const struct xt_err *err); /* "xtrace: message" on stderr; returns 1 */
 /* The store's URL of a configuration, malloc'd. NULL: no memory. */
 char *cmd_store_url(const struct conf *c);
-/* Opens the store that the configuration names, migrated when `migrate`. */
-enum xt_code cmd_open_store(const struct conf *c, bool exclusive, bool migrate, struct store *ret, struct xt_err *err);
+enum store_use {
+    STORE_SERVE, /* takes the data directory's lock; brings the schema up to date */
+    STORE_WRITE, /* beside a server; brings the schema up to date */
+    STORE_LOOK,  /* beside a server, changes nothing; an older schema is refused */
+    STORE_COPY   /* the same, whatever schema it has */
+};
+/* Opens the store that the configuration names. */
+enum xt_code cmd_open_store(const struct conf *c, enum store_use use, struct store *ret, struct xt_err *err);

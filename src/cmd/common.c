@@ -40,12 +40,16 @@ char *cmd_store_url(const struct conf *c) {
     return url;
 }
 
-enum xt_code cmd_open_store(const struct conf *c, bool exclusive, bool migrate, struct store *ret, struct xt_err *err) {
+enum xt_code cmd_open_store(const struct conf *c, enum store_use use, struct store *ret, struct xt_err *err) {
     char *url = cmd_store_url(c);
     if (!url) return xt_fail(err, XT_ENOMEM, "out of memory");
-    struct store_conf sc = { .url = url, .readers = c->query_threads, .cache_bytes = c->cache_bytes, .exclusive = exclusive };
+    struct store_conf sc = { .url = url,
+                             .readers = c->query_threads,
+                             .cache_bytes = c->cache_bytes,
+                             .read_only = use == STORE_LOOK,
+                             .exclusive = use == STORE_SERVE };
     enum xt_code rc = store_open(ret, &sc, err);
     free(url);
-    if (rc == XT_OK && migrate && (rc = ret->ops->migrate(ret, err)) != XT_OK) store_close(ret);
+    if (rc == XT_OK && use != STORE_COPY && (rc = ret->ops->migrate(ret, err)) != XT_OK) store_close(ret);
     return rc;
 }

@@ -120,7 +120,7 @@ int cmd_keys(int argc, char **argv, char **envp) {
         rc = xt_fail(&err, XT_EINVAL, "--rights: must be a list of read, write, admin");
     else if (is_revoke && !str_to_i64(str_c(argv[rest]), &id))
         rc = xt_fail(&err, XT_EINVAL, "keys revoke: ID must be a number (see xtrace keys list)");
-    if (rc == XT_OK) rc = cmd_open_store(&c.conf, false, true, &s, &err);
+    if (rc == XT_OK) rc = cmd_open_store(&c.conf, STORE_WRITE, &s, &err);
     if (rc == XT_OK) {
         if (is_create)
             rc = create(&s, str_c(project ? project : c.conf.default_project), rights, str_c(name), &err);

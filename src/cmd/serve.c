@@ -125,7 +125,7 @@ static enum xt_code start(struct server *s, struct xt_err *err) {
     s->app.conf = c;
     s->app.started_mono_ns = clock_mono_ns();
     if (c->database_url && !c->bearer_token) return settle_token(s, err); /* before anything is touched */
-    enum xt_code rc = cmd_open_store(c, true, true, &s->store, err);
+    enum xt_code rc = cmd_open_store(c, STORE_SERVE, &s->store, err);
     if (rc != XT_OK) return rc;
     s->store_open = true;
     s->app.store = &s->store;

@@ -26,7 +26,7 @@ int cmd_check(int argc, char **argv, char **envp) {
     bool deep = argc > 0 && strcmp(argv[0], "--deep") == 0;
     if (deep) argc--, argv++;
     if (!load(argc, argv, envp, 0, "check [--deep] [options]", &c, &args)) return 1;
-    enum xt_code rc = cmd_open_store(&c.conf, false, false, &s, &err);
+    enum xt_code rc = cmd_open_store(&c.conf, STORE_LOOK, &s, &err);
     if (rc == XT_OK) {
         struct buf report;
         buf_init(&report, 16 << 20);
@@ -47,7 +47,7 @@ int cmd_migrate(int argc, char **argv, char **envp) {
     struct xt_err err = { 0 };
     char **args = NULL;
     if (!load(argc, argv, envp, 0, "migrate [options]", &c, &args)) return 1;
-    enum xt_code rc = cmd_open_store(&c.conf, false, true, &s, &err);
+    enum xt_code rc = cmd_open_store(&c.conf, STORE_WRITE, &s, &err);
     if (rc == XT_OK) store_close(&s);
     conf_done(&c);
     if (rc != XT_OK) return cmd_fail(&err);
@@ -61,7 +61,7 @@ int cmd_backup(int argc, char **argv, char **envp) {
     struct xt_err err = { 0 };
     char **args = NULL;
     if (!load(argc, argv, envp, 1, "backup [options] FILE", &c, &args)) return 1;
-    enum xt_code rc = cmd_open_store(&c.conf, false, false, &s, &err);
+    enum xt_code rc = cmd_open_store(&c.conf, STORE_COPY, &s, &err);
     if (rc == XT_OK) {
         rc = s.ops->backup(&s, args[0], &err);
         store_close(&s);
