@@ -6,7 +6,7 @@ A second run finds it there and only asks the registry whether something newer i
 
     tool("node")                          path of a program, or Skip
     venv("lf3", ["langfuse>=3,<4"])       python of a virtual environment with the newest of these, or Skip
-    npm("js", folder)                     directory with folder's package.json and programs, its packages installed, or Skip
+    npm("js", folder)                     a copy of the folder with its packages installed, or Skip
     run(argv, seconds, ...) -> Ran        bounded; the whole process group is ended at the deadline
     with tap(server) as wire:             a forwarder in front of the server that keeps what went over it: wire.port,
                                           wire.calls() -> [Call(method, path, headers, body, reply)]
@@ -58,7 +58,8 @@ def home(*parts):
 def environment(more=None):
     """The caller's environment without its settings of ours and with every cache below home()."""
     real = os.path.expanduser("~")
-    env = {k: v for k, v in os.environ.items() if not re.match(r"XTRACE_|LANGFUSE_|OTEL_|NODE_OPTIONS|PYTHON(PATH|HOME)", k)}
+    env = {k: v for k, v in os.environ.items()
+           if not re.match(r"XTRACE_|LANGFUSE_|OTEL_|NODE_OPTIONS|PYTHON(PATH|HOME)", k)}
     env.update(HOME=home("home"), XDG_CACHE_HOME=home("cache"), XDG_CONFIG_HOME=home("config"),
                PIP_CACHE_DIR=home("cache", "pip"), npm_config_cache=home("cache", "npm"), CARGO_HOME=home("cargo"),
                PYTHONDONTWRITEBYTECODE="1", PYTHONUNBUFFERED="1", NO_COLOR="1", TZ="Pacific/Chatham",
@@ -136,6 +137,9 @@ def unreachable(what, got, seconds):
 
 # --- Python -------------------------------------------------------------------------------------------------------
 
+_silent = {}               # the outcome of the first attempt, where a registry gave no answer: it is not asked again
+
+
 def venv(name, requirements, seconds=INSTALL_SECONDS):
     """The python of a virtual environment that holds the newest packages of `requirements`."""
     path = home("venv", name)
@@ -146,8 +150,11 @@ def venv(name, requirements, seconds=INSTALL_SECONDS):
             shutil.rmtree(path, ignore_errors=True)
             raise Skip("no virtual environments here (python3-venv): %s" % last_words(got))
     done = os.path.join(path, "installed.json")
-    got = run([python, "-m", "pip", "install", "--quiet", "--upgrade", "--no-input", "--disable-pip-version-check",
-               "--no-compile", "--only-binary", ":all:", "--retries", "1", "--timeout", "20"] + requirements, seconds)
+    got = _silent.get("pip") or run(
+        [python, "-m", "pip", "install", "--quiet", "--upgrade", "--no-input", "--disable-pip-version-check",
+         "--no-compile", "--only-binary", ":all:", "--retries", "1", "--timeout", "15"] + requirements, seconds)
+    if got.rc is None or "from versions: none" in got.err:
+        _silent["pip"] = got
     if got.rc == 0:
         with open(done, "w") as f:
             json.dump(requirements, f)
@@ -175,8 +182,7 @@ def python_version(python, package):
 
 def npm(name, folder, seconds=INSTALL_SECONDS):
     """A copy of `folder` (package.json and programs) with its packages in node_modules."""
-    node = tool("node")
-    must(node, "no node")
+    tool("node")
     program = tool("npm")
     path = home("npm", name)
     with open(os.path.join(folder, "package.json")) as f:
@@ -184,9 +190,12 @@ def npm(name, folder, seconds=INSTALL_SECONDS):
     for file in os.listdir(folder):
         shutil.copy(os.path.join(folder, file), path)
     done = os.path.join(path, "installed.json")
+    # npm tries for many minutes where nothing answers, so one small question comes first.
+    got = run([program, "view", sorted(wanted)[0], "version", "--fetch-retries=0", "--fetch-timeout=20000"], 40, cwd=path)
     # Without a lock file, so that each run takes the newest of the wanted major version.
-    got = run([program, "install", "--no-package-lock", "--no-audit", "--no-fund", "--ignore-scripts", "--loglevel=error",
-               "--fetch-retries=1", "--fetch-timeout=20000", "--no-save"], seconds, cwd=path)
+    if got.rc == 0:
+        got = run([program, "install", "--no-package-lock", "--no-audit", "--no-fund", "--ignore-scripts", "--no-save",
+                   "--loglevel=error", "--fetch-retries=1", "--fetch-timeout=20000"], seconds, cwd=path)
     if got.rc == 0:
         with open(done, "w") as f:
             json.dump(wanted, f)
@@ -331,7 +340,8 @@ def tap(server):
 
 def shown(call):
     """One exchange in a line, without credentials."""
-    fields = {k: v for k, v in call.headers.items() if k in ("content-type", "content-encoding", "user-agent", "accept")}
+    fields = {k: v for k, v in call.headers.items()
+              if k in ("content-type", "content-encoding", "user-agent", "accept")}
     return "%s %s %s, body %d bytes %s -> %s" % (call.method, call.path, fields, len(call.body),
                                                  short(repr(call.body[:200])), call.reply)
 
@@ -358,7 +368,8 @@ def sent(wire, path, **headers):
 def program(T, wire, title, argv, env=None, cwd=None, seconds=PROGRAM_SECONDS, allowed=(), quiet=()):
     """Runs a client program and reports its tests.  Returns the facts it printed as `fact NAME JSON`.
 
-    `allowed`: (status, expression of the path) of errors that the program provokes; `quiet`: expressions of stderr lines that are no error.
+    `allowed`: (status, expression of the path) of errors that the program provokes; `quiet`:
+    expressions of stderr lines that are no error.
     """
     facts = {}
     before = len(wire.calls())
@@ -376,7 +387,8 @@ def program(T, wire, title, argv, env=None, cwd=None, seconds=PROGRAM_SECONDS, a
                 T.report(m[1], title + ": " + m[2], m[3] or "")
         wrong = refused(wire, allowed)
         on_wire = "; on the wire: " + "; ".join(shown(c) for c in wrong[:3]) if wrong else ""
-        must(got.rc is not None, lambda: "ended after %d s; stderr: %s%s" % (seconds, short(got.err[-600:], 600), on_wire))
+        must(got.rc is not None,
+             lambda: "ended after %d s; stderr: %s%s" % (seconds, short(got.err[-600:], 600), on_wire))
         noise = [line for line in got.err.splitlines() if line.strip() and not any(re.search(q, line) for q in quiet)]
         must(not noise, lambda: "it printed: %s%s" % (short(" | ".join(noise), 900), on_wire))
         must(got.rc == 0, lambda: "exit %s; stdout: %s%s" % (got.rc, short(got.out[-400:]), on_wire))

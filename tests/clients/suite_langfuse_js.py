@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Langfuse's JS SDK 5.x under Node's OpenTelemetry SDK: spans as OTLP JSON; reads by @langfuse/client and `langfuse` 3."""
+"""Langfuse's JS SDK 5.x under Node's OpenTelemetry SDK: OTLP JSON; reads by its client
+and by the older package `langfuse` 3."""
 # campaign
 # timeout: 600
 import os
@@ -67,7 +68,8 @@ def check_others(s, ids):
     holds({"parentObservationId": ids["parent"], "startTime": "2026-01-02T03:04:05.678Z",
            "endTime": "2026-01-02T03:04:06.789Z", "latency": close(1.111)}, o)
     o = by_name(s.trace(ids["wrapped"]))
-    holds({"input": [1, 2], "output": 3, "parentObservationId": o["around"]["id"], "metadata": {"inside": "yes"}}, o["wrapped"])
+    holds({"input": [1, 2], "output": 3, "parentObservationId": o["around"]["id"],
+           "metadata": {"inside": "yes"}}, o["wrapped"])
 
 
 def check_wire(wire):
@@ -75,7 +77,8 @@ def check_wire(wire):
     must(len(exports) >= 2, "%d exports" % len(exports))
     for c in exports:
         must(otlp.decode_json(c.body), "an export without spans")
-        must((c.reply.h("content-type") or "").startswith("application/json"), "answered as %s" % c.reply.h("content-type"))
+        must((c.reply.h("content-type") or "").startswith("application/json"),
+             "answered as %s" % c.reply.h("content-type"))
         must(c.reply.json == {}, lambda: "answer: %r" % c.reply)
 
 

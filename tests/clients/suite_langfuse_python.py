@@ -31,7 +31,8 @@ def check_nested(s, major, ids, mark):
     own = major < 5                 # 5 has no trace input and output: the root's are shown
     holds({"id": ids["trace"], "name": "chat " + mark, "userId": "user-" + mark, "sessionId": "session-" + mark,
            "release": "v1.2.3", "version": "app-9", "environment": "staging", "public": True,
-           "input": {"trace": "in"} if own else {"q": "capital? ✓"}, "output": {"trace": "out"} if own else {"a": "Paris"},
+           "input": {"trace": "in"} if own else {"q": "capital? ✓"},
+           "output": {"trace": "out"} if own else {"a": "Paris"},
            "totalCost": close(0.00211)}, t)
     must(sorted(t["tags"]) == ["alpha", "run-" + mark], "tags %s" % t["tags"])
     o = by_name(t)
@@ -75,7 +76,8 @@ def check_metadata(s, major, ids):
 
 def check_decorated(s, ids):
     o = by_name(s.trace(ids["plain"]))
-    holds({"input": {"args": [1], "kwargs": {"b": 4}}, "output": {"sum": 5, "said": "HELLO"}, "type": "SPAN"}, o["plain"])
+    holds({"input": {"args": [1], "kwargs": {"b": 4}}, "output": {"sum": 5, "said": "HELLO"},
+           "type": "SPAN"}, o["plain"])
     holds({"type": "GENERATION", "model": "m-1", "output": "HELLO", "parentObservationId": o["plain"]["id"],
            "promptTokens": 1, "completionTokens": 2, "calculatedTotalCost": close(0.5)}, o["model call"])
     holds({"output": "one two"}, by_name(s.trace(ids["stream"]))["stream"])
@@ -104,7 +106,8 @@ def check_wire(wire, major):
         zipped = "gzip" in c.headers.get("content-encoding", "")
         must(zipped == (major >= 5), lambda: "content-encoding: " + client.shown(c))
         must(otlp.decode_request(gzip.decompress(c.body) if zipped else c.body), "an export without spans")
-        must(c.reply.h("content-type") == "application/x-protobuf", lambda: "answered as %s" % c.reply.h("content-type"))
+        must(c.reply.h("content-type") == "application/x-protobuf",
+             lambda: "answered as %s" % c.reply.h("content-type"))
         must(otlp.export_answer(c.reply.body) == (0, ""), lambda: "answer: %r" % c.reply.body)
 
 

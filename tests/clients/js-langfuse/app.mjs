@@ -45,9 +45,11 @@ async function nested() {
         agent.update({ input: "plain text" });
         leaf("search", "tool", { input: { q: "France" }, output: ["doc1", "doc2"], level: "DEBUG" });
         leaf("lookup", "retriever", { input: "France", output: [{ id: 1 }] });
-        leaf("embed", "embedding", { model: "text-embedding-3-small", usageDetails: { input: 4 }, costDetails: { input: 0.00001 } });
+        leaf("embed", "embedding", { model: "text-embedding-3-small", usageDetails: { input: 4 },
+                               costDetails: { input: 0.00001 } });
         const llm = startObservation("llm", {
-          model: "gpt-4o", input: [{ role: "user", content: "capital?" }], modelParameters: { temperature: 0.1, max_tokens: 50 },
+          model: "gpt-4o", input: [{ role: "user", content: "capital?" }],
+          modelParameters: { temperature: 0.1, max_tokens: 50 },
           completionStartTime: new Date(),
         }, { asType: "generation" });
         ids.llm = llm.id;
@@ -82,7 +84,8 @@ async function others() {
   ids.seeded = await createTraceId(`seed ${mark}`);
   ids.parent = "0123456789abcdef";
   const remote = startObservation("remote", {}, {
-    parentSpanContext: { traceId: ids.seeded, spanId: ids.parent, traceFlags: 1 }, startTime: new Date("2026-01-02T03:04:05.678Z"),
+    parentSpanContext: { traceId: ids.seeded, spanId: ids.parent, traceFlags: 1 },
+    startTime: new Date("2026-01-02T03:04:05.678Z"),
   });
   remote.end(new Date("2026-01-02T03:04:06.789Z"));
   await startActiveObservation("around", async (o) => {
@@ -98,15 +101,19 @@ async function readWithClient(ids) {
   const { api, getTraceUrl } = new LangfuseClient();
   await test("@langfuse/client api.trace.get", async () => {
     const t = await api.trace.get(ids.trace);
-    assert.deepEqual([t.id, t.name, t.userId, t.sessionId, t.public], [ids.trace, `chat ${mark}`, `user-${mark}`, `session-${mark}`, true]);
-    assert.deepEqual(t.observations.map((o) => o.id).sort(), Object.entries(ids).filter(([k]) => k !== "trace").map(([, v]) => v).sort());
+    assert.deepEqual([t.id, t.name, t.userId, t.sessionId, t.public],
+                     [ids.trace, `chat ${mark}`, `user-${mark}`, `session-${mark}`, true]);
+    assert.deepEqual(t.observations.map((o) => o.id).sort(),
+                     Object.entries(ids).filter(([k]) => k !== "trace").map(([, v]) => v).sort());
     const o = t.observations.find((x) => x.name === "llm");
-    assert.deepEqual([o.type, o.model, o.usageDetails.total, o.costDetails.total], ["GENERATION", "gpt-4o", 20, 0.0021]);
+    assert.deepEqual([o.type, o.model, o.usageDetails.total, o.costDetails.total],
+                     ["GENERATION", "gpt-4o", 20, 0.0021]);
   });
   await test("@langfuse/client api.trace.list, repeated tags and environments", async () => {
     const found = await api.trace.list({ ...query, page: 1, name: `chat ${mark}`, tags: ["alpha", `run-${mark}`],
       environment: ["staging", "other"], version: "app-9", release: "v1.2.3", sessionId: `session-${mark}`,
-      fromTimestamp: new Date(Date.now() - 3600e3).toISOString(), toTimestamp: new Date(Date.now() + 60e3).toISOString() });
+      fromTimestamp: new Date(Date.now() - 3600e3).toISOString(),
+      toTimestamp: new Date(Date.now() + 60e3).toISOString() });
     assert.deepEqual(found.data.map((t) => t.id), [ids.trace]);
     assert.deepEqual(found.meta, { page: 1, limit: 10, totalItems: 1, totalPages: 1 });
     assert.deepEqual((await api.trace.list({ tags: ["alpha", `no-${mark}`] })).data, []);

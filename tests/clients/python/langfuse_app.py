@@ -11,7 +11,7 @@ import sys
 
 logging.basicConfig(level=logging.WARNING, stream=sys.stderr)       # what the SDK complains about fails the test
 
-from langfuse import Langfuse, observe, propagate_attributes        # noqa: E402  (after the logging that it would set up)
+from langfuse import Langfuse, observe, propagate_attributes        # noqa: E402  (it would set up logging)
 
 MAJOR = int(importlib.metadata.version("langfuse").split(".")[0])
 UTC = datetime.timezone.utc
@@ -59,12 +59,14 @@ def nested(lf):
                 inner("embed", as_type="embedding", model="text-embedding-3-small", usage_details={"input": 4},
                       cost_details={"input": 0.00001})
                 with lf.start_as_current_observation(
-                        name="llm", as_type="generation", model="gpt-4o", input=[{"role": "user", "content": "capital?"}],
+                        name="llm", as_type="generation", model="gpt-4o",
+                        input=[{"role": "user", "content": "capital?"}],
                         model_parameters={"temperature": 0.1, "max_tokens": 50}) as generation:
                     ids["llm"] = generation.id
                     generation.update(completion_start_time=datetime.datetime.now(UTC))
                     generation.update(output={"role": "assistant", "content": "Paris"},
-                                      usage_details={"input": 12, "output": 3, "total": 20, "cache_read_input_tokens": 5},
+                                      usage_details={"input": 12, "output": 3, "total": 20,
+                                                     "cache_read_input_tokens": 5},
                                       cost_details={"input": 0.0012, "output": 0.0009, "total": 0.0021},
                                       metadata={"finish": "stop"})
             inner("chain", as_type="chain")
@@ -128,7 +130,8 @@ def odd(lf):
         deep = {"d": deep}
     with lf.start_as_current_observation(name="odd \U0001f600 \u0000 end", as_type="span") as o:
         o.update(input={"nan": float("nan"), "inf": float("inf"), "big": 2 ** 80, "bytes": b"\x00\xff",
-                        "when": datetime.datetime(2026, 1, 2, tzinfo=UTC), "set": {1}, "nul": "a\u0000b", "emoji": "\U0001f600", "long": "x" * 20000},
+                        "when": datetime.datetime(2026, 1, 2, tzinfo=UTC), "set": {1}, "nul": "a\u0000b",
+                        "emoji": "\U0001f600", "long": "x" * 20000},
                  output=deep, metadata={"empty": {}, "list": []})
         return o.trace_id
 
@@ -152,7 +155,8 @@ def read_back(lf, ids):
         same("id", o.id, ids["llm"])
         same("parent", o.parent_observation_id, ids["planner"])
         same("type, model", (o.type, o.model), ("GENERATION", "gpt-4o"))
-        same("usage: all that is input, all that is output", (o.usage.input, o.usage.output, o.usage.total), (17, 3, 20))
+        same("usage: all that is input, all that is output",
+             (o.usage.input, o.usage.output, o.usage.total), (17, 3, 20))
         same("usage details", o.usage_details, {"input": 12, "output": 3, "total": 20, "cache_read_input_tokens": 5})
         same("cost details", o.cost_details, {"input": 0.0012, "output": 0.0009, "total": 0.0021})
         same("total cost", o.calculated_total_cost, 0.0021)
@@ -166,7 +170,8 @@ def read_back(lf, ids):
             order_by="timestamp.desc", tags=["alpha", "run-" + MARK], version="app-9", release="v1.2.3",
             environment=["staging", "other"])
         same("ids", [t.id for t in found.data], [ids["trace"]])
-        same("totals", (found.meta.page, found.meta.limit, found.meta.total_items, found.meta.total_pages), (1, 10, 1, 1))
+        same("totals", (found.meta.page, found.meta.limit, found.meta.total_items, found.meta.total_pages),
+             (1, 10, 1, 1))
         same("observations", len(found.data[0].observations), len(ids) - 1)
         same("one tag that it lacks", lf.api.trace.list(tags=["alpha", "no-" + MARK]).data, [])
 

@@ -10,8 +10,8 @@ use std::time::Instant;
 use tracing_subscriber::layer::SubscriberExt;
 use uuid::Uuid;
 use xtrace_client::{
-    current_trace_id, BatchIngestRequest, Client, MetricPoint, MetricsDailyQuery, MetricsQueryParams, ObservationIngest,
-    TraceIngest, TraceListQuery, XtraceLayer,
+    current_trace_id, BatchIngestRequest, Client, MetricPoint, MetricsDailyQuery, MetricsQueryParams,
+    ObservationIngest, TraceIngest, TraceListQuery, XtraceLayer,
 };
 
 type Outcome = Result<(), String>;
@@ -120,10 +120,8 @@ impl Run {
         span.r#type = Some("SPAN".into());
         span.name = Some("step".into());
         span.start_time = Some(self.at);
-        let batch = BatchIngestRequest {
-            trace: Some(self.whole_trace()),
-            observations: vec![span, self.whole_generation()],
-        };
+        let batch =
+            BatchIngestRequest { trace: Some(self.whole_trace()), observations: vec![span, self.whole_generation()] };
         let answer = self.client.ingest_batch(&batch).await.map_err(text)?;
         same("message", answer.message.as_str(), "Request Successful.")?;
         same("code", answer.code, None)?;
@@ -147,7 +145,11 @@ impl Run {
         same("release", t.release.as_deref(), Some("r1"))?;
         same("version", t.version.as_deref(), Some("v1"))?;
         same("user", t.user_id, Some(format!("user-{}", self.mark)))?;
-        same("metadata", t.metadata, json!({"turn_id": "turn-7", "run_id": "run-9", "nested": {"a": [1, null, "é✓"]}}))?;
+        same(
+            "metadata",
+            t.metadata,
+            json!({"turn_id": "turn-7", "run_id": "run-9", "nested": {"a": [1, null, "é✓"]}}),
+        )?;
         same("tags", t.tags, vec!["red".to_string(), format!("run-{}", self.mark)])?;
         same("public", t.public, true)?;
         same("environment", t.environment.as_str(), "staging")?;
@@ -289,7 +291,11 @@ impl Run {
         same("cost", d.total_cost, 0.125)?;
         let u = &d.usage[0];
         same("model", &u["model"], &json!("gpt-4o-mini"))?;
-        same("usage", (u["inputUsage"].as_i64(), u["outputUsage"].as_i64(), u["totalUsage"].as_i64()), (Some(5), Some(7), Some(12)))?;
+        same(
+            "usage",
+            (u["inputUsage"].as_i64(), u["outputUsage"].as_i64(), u["totalUsage"].as_i64()),
+            (Some(5), Some(7), Some(12)),
+        )?;
         same("usage cost", u["totalCost"].as_f64(), Some(0.125))
     }
 
@@ -300,9 +306,13 @@ impl Run {
     async fn push_metrics(&self) -> Outcome {
         let minute = (self.at - Duration::minutes(10)).duration_trunc(Duration::minutes(5)).unwrap();
         let mut points = vec![];
-        for (second, node, model, value) in
-            [(1, "a", "m1", 80.0), (2, "a", "m1", 90.0), (3, "b", "m1", 10.0), (4, "b", "m2", 20.0), (61, "a", "m1", 50.0)]
-        {
+        for (second, node, model, value) in [
+            (1, "a", "m1", 80.0),
+            (2, "a", "m1", 90.0),
+            (3, "b", "m1", 10.0),
+            (4, "b", "m2", 20.0),
+            (61, "a", "m1", 50.0),
+        ] {
             points.push(MetricPoint {
                 name: self.metric(),
                 labels: HashMap::from([("node".into(), node.into()), ("model".into(), model.into())]),
@@ -317,7 +327,12 @@ impl Run {
     }
 
     fn metrics_query(&self) -> MetricsQueryParams {
-        MetricsQueryParams { name: self.metric(), from: Some(self.at - Duration::hours(2)), to: Some(Utc::now()), ..Default::default() }
+        MetricsQueryParams {
+            name: self.metric(),
+            from: Some(self.at - Duration::hours(2)),
+            to: Some(Utc::now()),
+            ..Default::default()
+        }
     }
 
     async fn query_metrics(&self) -> Outcome {
@@ -385,7 +400,13 @@ impl Run {
             {
                 let _in_root = root.enter();
                 root_trace = current_trace_id().ok_or("no trace id in a root span")?;
-                tracing::info!(metric = tokens.as_str(), value = 100, model = "m1", session_id = session.as_str(), other = "x");
+                tracing::info!(
+                    metric = tokens.as_str(),
+                    value = 100,
+                    model = "m1",
+                    session_id = session.as_str(),
+                    other = "x"
+                );
                 tracing::info!(metric = tokens.as_str(), value = 2.5, model = "m2", session_id = session.as_str());
                 tracing::info!("no metric in this one");
                 let child = tracing::info_span!("clients_child");
@@ -418,7 +439,10 @@ impl Run {
         same("events", got, vec![(label("m1"), 100.0), (label("m2"), 2.5)])?;
 
         for (name, trace) in [("clients_root", root), ("clients_child", root), ("clients_given", explicit)] {
-            let labels = HashMap::from([("span_name".to_string(), name.to_string()), ("trace_id".to_string(), trace.to_string())]);
+            let labels = HashMap::from([
+                ("span_name".to_string(), name.to_string()),
+                ("trace_id".to_string(), trace.to_string()),
+            ]);
             let q = MetricsQueryParams { name: "span_duration".into(), labels: Some(labels), ..Default::default() };
             let answer = self.client.query_metrics(&q).await.map_err(text)?;
             same(&format!("series of {name}"), answer.data.len(), 1)?;
