@@ -4,7 +4,6 @@
 #include "sqlite_fixture.h"
 
 #include "base/clock.h"
-#include "store/sqlite/row.h"
 
 #define UNUSED __attribute__((unused))
 #define SEC NS_PER_SEC
