@@ -5,28 +5,27 @@
 
 static const struct store_ops *const engines[] = { &store_sqlite_ops };
 
-/* The engine of a URL's scheme. URLs may hold passwords: the message shows the scheme alone. */
-static enum xt_code engine_find(const char *url, const struct store_ops **ret, struct xt_err *err) {
+/* The engine of a URL's scheme. NULL: err filled. URLs may hold passwords: the message shows the scheme alone. */
+static const struct store_ops *engine_find(const char *url, struct xt_err *err) {
     const char *colon = url ? strchr(url, ':') : NULL;
-    if (!colon)
-        return xt_fail(err, XT_EINVAL, "database URL: no scheme; use sqlite:PATH");
-    struct str scheme = { url, (size_t)(colon - url) };
-    for (size_t i = 0; i < sizeof engines / sizeof *engines; i++) {
-        if (str_eq_c(scheme, engines[i]->scheme)) {
-            *ret = engines[i];
-            return XT_OK;
-        }
+    if (!colon) {
+        xt_fail(err, XT_EINVAL, "database URL: no scheme; use sqlite:PATH");
+        return NULL;
     }
-    return xt_fail(err, XT_EINVAL, "database URL: this program does not know the scheme \"%.*s\"; use sqlite:PATH",
-                   (int)(scheme.n > 40 ? 40 : scheme.n), scheme.p);
+    struct str scheme = { url, (size_t)(colon - url) };
+    for (size_t i = 0; i < sizeof engines / sizeof *engines; i++)
+        if (str_eq_c(scheme, engines[i]->scheme))
+            return engines[i];
+    xt_fail(err, XT_EINVAL, "database URL: this program does not know the scheme \"%.*s\"; use sqlite:PATH",
+            (int)(scheme.n > 40 ? 40 : scheme.n), scheme.p);
+    return NULL;
 }
 
 enum xt_code store_open(struct store *s, const struct store_conf *conf, struct xt_err *err) {
-    *s = (struct store){ 0 };
-    enum xt_code code = engine_find(conf->url, &s->ops, err);
-    if (code != XT_OK)
-        return code;
-    code = s->ops->open(s, conf, err);
+    *s = (struct store){ .ops = engine_find(conf->url, err) };
+    if (!s->ops)
+        return XT_EINVAL;
+    enum xt_code code = s->ops->open(s, conf, err);
     if (code != XT_OK)
         store_close(s);
     return code;
@@ -39,7 +38,6 @@ void store_close(struct store *s) {
 }
 
 enum xt_code store_restore(const char *url, const char *file, struct xt_err *err) {
-    const struct store_ops *ops;
-    enum xt_code code = engine_find(url, &ops, err);
-    return code == XT_OK ? ops->restore(url, file, err) : code;
+    const struct store_ops *ops = engine_find(url, err);
+    return ops ? ops->restore(url, file, err) : XT_EINVAL;
 }

@@ -7,8 +7,8 @@
 
 #include <string.h>
 
-/* The catalog connection, opened on first use, for this thread until catalog_unlock. After a failure nothing is locked. */
-static enum xt_code catalog_lock(struct sqlite_store *e, struct conn **ret, struct xt_err *err) {
+/* The catalog connection, opened on first use, for this thread until catalog_unlock. NULL: err filled, nothing locked. */
+static struct conn *catalog_lock(struct sqlite_store *e, struct xt_err *err) {
     pthread_mutex_lock(&e->catalog_mu);
     struct conn *c = &e->catalog;
     if (c->broken)
@@ -16,11 +16,11 @@ static enum xt_code catalog_lock(struct sqlite_store *e, struct conn **ret, stru
     enum xt_code code = c->db ? XT_OK : conn_open(c, e, CONN_CATALOG, err);
     if (code != XT_OK) {
         pthread_mutex_unlock(&e->catalog_mu);
-        return xt_fail(err, code == XT_ENOMEM ? code : XT_EUNAVAILABLE, "the store's catalog can't be opened");
+        xt_fail(err, code == XT_ENOMEM ? code : XT_EUNAVAILABLE, "the store's catalog can't be opened");
+        return NULL;
     }
     c->failed = XT_OK;
-    *ret = c;
-    return XT_OK;
+    return c;
 }
 
 static void catalog_unlock(struct sqlite_store *e, struct conn *c) {
@@ -68,11 +68,10 @@ static enum xt_code project_add(struct conn *c, struct str name, int64_t *ret, s
 
 enum xt_code sqlite_project_open(struct store *s, struct str name, int64_t *ret_number, struct xt_err *err) {
     struct sqlite_store *e = engine_of(s);
-    struct conn *c = NULL;
-    enum xt_code code = catalog_lock(e, &c, err);
-    if (code != XT_OK)
-        return code;
-    code = project_find(c, name, ret_number, err);
+    struct conn *c = catalog_lock(e, err);
+    if (!c)
+        return err->code;
+    enum xt_code code = project_find(c, name, ret_number, err);
     if (code == XT_ENOTFOUND)
         code = project_add(c, name, ret_number, err);
     catalog_unlock(e, c);
@@ -95,11 +94,10 @@ static enum xt_code version_read(struct conn *c, uint64_t *ret, struct xt_err *e
 
 enum xt_code sqlite_keys_version(struct store *s, uint64_t *ret, struct xt_err *err) {
     struct sqlite_store *e = engine_of(s);
-    struct conn *c = NULL;
-    enum xt_code code = catalog_lock(e, &c, err);
-    if (code != XT_OK)
-        return code;
-    code = version_read(c, ret, err);
+    struct conn *c = catalog_lock(e, err);
+    if (!c)
+        return err->code;
+    enum xt_code code = version_read(c, ret, err);
     catalog_unlock(e, c);
     return code;
 }
@@ -152,12 +150,11 @@ static enum xt_code keys_read(struct conn *c, sqlite3_stmt *st, struct arena *a,
 enum xt_code sqlite_keys_list(struct store *s, struct arena *a, struct store_key **ret, size_t *ret_n,
                               struct xt_err *err) {
     struct sqlite_store *e = engine_of(s);
-    struct conn *c = NULL;
-    enum xt_code code = catalog_lock(e, &c, err);
-    if (code != XT_OK)
-        return code;
+    struct conn *c = catalog_lock(e, err);
+    if (!c)
+        return err->code;
     sqlite3_stmt *st = conn_stmt(c, SQL_KEYS_LIST, err);
-    code = st ? keys_read(c, st, a, ret, ret_n, err) : c->failed;
+    enum xt_code code = st ? keys_read(c, st, a, ret, ret_n, err) : c->failed;
     catalog_unlock(e, c);
     return code;
 }
@@ -197,11 +194,10 @@ static enum xt_code key_add(struct conn *c, const struct store_key *k, int64_t *
 
 enum xt_code sqlite_key_create(struct store *s, const struct store_key *k, int64_t *ret_id, struct xt_err *err) {
     struct sqlite_store *e = engine_of(s);
-    struct conn *c = NULL;
-    enum xt_code code = catalog_lock(e, &c, err);
-    if (code != XT_OK)
-        return code;
-    code = key_add(c, k, ret_id, err);
+    struct conn *c = catalog_lock(e, err);
+    if (!c)
+        return err->code;
+    enum xt_code code = key_add(c, k, ret_id, err);
     catalog_unlock(e, c);
     return code;
 }
@@ -223,11 +219,10 @@ static enum xt_code key_end(struct conn *c, int64_t id, struct xt_err *err) {
 
 enum xt_code sqlite_key_revoke(struct store *s, int64_t id, struct xt_err *err) {
     struct sqlite_store *e = engine_of(s);
-    struct conn *c = NULL;
-    enum xt_code code = catalog_lock(e, &c, err);
-    if (code != XT_OK)
-        return code;
-    code = key_end(c, id, err);
+    struct conn *c = catalog_lock(e, err);
+    if (!c)
+        return err->code;
+    enum xt_code code = key_end(c, id, err);
     catalog_unlock(e, c);
     return code;
 }

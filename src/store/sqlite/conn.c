@@ -18,7 +18,7 @@
 #define JOURNAL_KEEP_BYTES 67108864 /* a longer log is cut to this when it starts over */
 
 static const char *const sql_texts[SQL_COUNT] = {
-#define SQL(id, text) [id] = text,
+#define SQL(id, text) [id] = (text),
 #include "store/sqlite/statements.inc"
 #undef SQL
 };

@@ -35,21 +35,22 @@ struct sample_state {
 
 /* ---- cache ---- */
 
-static enum xt_code state_get(struct sqlite_store *e, struct sample_state **ret, struct xt_err *err) {
-    if (!e->samples) {
-        struct sample_state *s = alloc_should_fail() ? NULL : calloc(1, sizeof *s);
-        if (s)
-            s->heads = alloc_should_fail() ? NULL : calloc(CACHE_ENTRIES, sizeof(struct known *));
-        if (!s || !s->heads) {
-            free(s);
-            return xt_fail(err, XT_ENOMEM, "out of memory");
-        }
-        arena_init(&s->cache, CACHE_BYTES);
-        arena_init(&s->scratch, SCRATCH_MAX);
-        e->samples = s;
+/* Made on first use. NULL: no memory (err filled). */
+static struct sample_state *state_get(struct sqlite_store *e, struct xt_err *err) {
+    if (e->samples)
+        return e->samples;
+    struct sample_state *s = alloc_should_fail() ? NULL : calloc(1, sizeof *s);
+    if (s)
+        s->heads = alloc_should_fail() ? NULL : calloc(CACHE_ENTRIES, sizeof(struct known *));
+    if (!s || !s->heads) {
+        free(s);
+        xt_fail(err, XT_ENOMEM, "out of memory");
+        return NULL;
     }
-    *ret = e->samples;
-    return XT_OK;
+    arena_init(&s->cache, CACHE_BYTES);
+    arena_init(&s->scratch, SCRATCH_MAX);
+    e->samples = s;
+    return s;
 }
 
 static void cache_clear(struct sample_state *s) {
@@ -237,10 +238,10 @@ static enum xt_code point_add(struct sqlite_store *e, int64_t sid, const struct 
 enum xt_code samples_write(struct sqlite_store *e, const struct batch_part *part, struct xt_err *err) {
     if (part->sample_from >= part->sample_to)
         return XT_OK;
-    struct sample_state *s = NULL;
-    enum xt_code code = state_get(e, &s, err);
-    if (code == XT_OK && s->next == 0)
-        code = counter_load(e, err);
+    struct sample_state *s = state_get(e, err);
+    if (!s)
+        return XT_ENOMEM;
+    enum xt_code code = s->next == 0 ? counter_load(e, err) : XT_OK;
     struct str name = STR_NONE; /* neighbours mostly share their metric */
     int64_t metric = 0, sid = 0;
     for (size_t i = part->sample_from; code == XT_OK && i < part->sample_to; i++) {
@@ -351,14 +352,13 @@ static enum xt_code next_series(struct conn *c, int64_t from, int64_t *sids, int
 
 enum xt_code sqlite_retain_samples(struct sqlite_store *e, int64_t cutoff, bool *ret_more, struct xt_err *err) {
     struct conn *c = &e->writer;
-    struct sample_state *s = NULL;
-    enum xt_code code = state_get(e, &s, err);
-    if (code != XT_OK)
-        return code;
+    struct sample_state *s = state_get(e, err);
+    if (!s)
+        return XT_ENOMEM;
     int64_t sids[RETAIN_SERIES], metrics[RETAIN_SERIES], at = s->retain_at;
     size_t n = 0, i = 0;
     struct slice sl = { e, cutoff, RETAIN_POINTS, false };
-    code = conn_begin(c, true, err);
+    enum xt_code code = conn_begin(c, true, err);
     if (code == XT_OK)
         code = next_series(c, at, sids, metrics, &n, err);
     bool done = true;
