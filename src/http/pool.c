@@ -11,7 +11,6 @@
 
 #include "base/arena.h"
 
-#define STACK_BYTES ((size_t)1 << 20) /* decoders recurse; only touched pages count */
 
 struct pool {
     struct pool_conf conf;
@@ -76,7 +75,7 @@ static bool add_thread(struct pool *p) {
     if (pthread_attr_init(&attr) != 0) {
         return false;
     }
-    pthread_attr_setstacksize(&attr, STACK_BYTES);
+    pthread_attr_setstacksize(&attr, DECODE_STACK_BYTES);
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &old);
     bool ok = pthread_create(&p->threads[p->nthreads], &attr, run, p) == 0;

@@ -5,6 +5,19 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* Stack of the threads that decode: JSON may nest 1,000 levels deep. Only touched pages count; sanitizers need ten times
+ * as much a level. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define DECODE_STACK_BYTES ((size_t)16 << 20)
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define DECODE_STACK_BYTES ((size_t)16 << 20)
+#endif
+#endif
+#ifndef DECODE_STACK_BYTES
+#define DECODE_STACK_BYTES ((size_t)1 << 20)
+#endif
+
 struct pool;
 /* Owned by the caller; zeroed before the first use. */
 struct pool_job {

@@ -26,7 +26,6 @@
 #include "http/tls.h"
 
 #define POOL_BYTES ((size_t)40 << 10) /* a connection's memory in the library: bounds a request's head */
-#define STACK_BYTES ((size_t)1 << 20) /* of an event thread: decoders recurse; only touched pages count */
 #define HEAVY_THREADS 2
 #define SEND_FACTOR 4             /* an answer may take this many request timeouts to be read */
 #define FLUSH_NS (NS_PER_SEC / 4) /* for the last answers of a stop */
@@ -470,7 +469,7 @@ static enum xt_code start_daemon(struct http_server *s, struct xt_err *err) {
                                  (unsigned)(c->max_connections + 2 * CONN_OVERSHOOT) * threads,      /* ours counts */
                                  MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)clamp(idle_s, 1, 1000000), /* */
                                  MHD_OPTION_THREAD_POOL_SIZE, threads > 1 ? threads : 0u,            /* */
-                                 MHD_OPTION_THREAD_STACK_SIZE, STACK_BYTES,                          /* */
+                                 MHD_OPTION_THREAD_STACK_SIZE, DECODE_STACK_BYTES,                          /* */
                                  MHD_OPTION_UNESCAPE_CALLBACK, keep_escapes, s,                      /* */
                                  MHD_OPTION_URI_LOG_CALLBACK, on_uri, s,                             /* */
                                  MHD_OPTION_NOTIFY_COMPLETED, on_completed, s,                       /* */

@@ -132,6 +132,24 @@ static void split_details(struct arena *a, struct usage *u, const struct json *d
     }
 }
 
+/* promptTokens is what was read, whatever its bucket: the sum of those whose names say `input`. */
+static struct opt_i64 sum_named(const struct usage *u, struct opt_i64 first, const char *word) {
+    for (size_t i = 0; i < u->nmore; i++) {
+        if (!has_word(u->more[i].name, word))
+            continue;
+        first.v = add_saturating(first.v, u->more[i].n);
+        first.has = true;
+    }
+    return first;
+}
+
+/* A map that states no total: the sum of its token buckets. Other counters (requests, images ...) are no tokens. */
+static void derive_total(struct usage *u) {
+    struct opt_i64 in = sum_named(u, u->input, "input"), out = sum_named(u, u->output, "output");
+    if (!u->total.has && (in.has || out.has))
+        u->total = (struct opt_i64){ add_saturating(in.v, out.v), true };
+}
+
 static void read_usage(struct arena *a, const struct json *map, struct usage *u) {
     u->nmore = 0;
     u->input = first_count(map, input_names);
@@ -150,6 +168,7 @@ static void read_usage(struct arena *a, const struct json *map, struct usage *u)
         split_details(a, u, json_get(map, input_details[i]), "input_", &u->input);
         split_details(a, u, json_get(map, output_details[i]), "output_", &u->output);
     }
+    derive_total(u);
 }
 
 static struct str usage_json(struct arena *a, const struct usage *u) {
@@ -175,17 +194,6 @@ static struct str usage_json(struct arena *a, const struct usage *u) {
         text = arena_str(a, buf_str(&out));
     buf_done(&out);
     return text;
-}
-
-/* promptTokens is what was read, whatever its bucket: the sum of those whose names say `input`. */
-static struct opt_i64 sum_named(const struct usage *u, struct opt_i64 first, const char *word) {
-    for (size_t i = 0; i < u->nmore; i++) {
-        if (!has_word(u->more[i].name, word))
-            continue;
-        first.v = add_saturating(first.v, u->more[i].n);
-        first.has = true;
-    }
-    return first;
 }
 
 static void fill_i64(struct opt_i64 *field, struct opt_i64 v) {
