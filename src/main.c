@@ -34,19 +34,25 @@ static const struct {
 static int cmd_help(int argc, char **argv, char **envp) {
     (void)argc, (void)argv, (void)envp;
     puts("usage: xtrace [COMMAND] [OPTIONS]\n\ncommands:");
-    for (size_t i = 0; i < COMMANDS; i++) printf("  %-9s %s\n", commands[i].word, commands[i].help);
-    puts("\noptions (flag, else environment, else file, else default):\n  --config\n      File of `key = value` lines. Environment: XTRACE_CONFIG");
+    for (size_t i = 0; i < COMMANDS; i++)
+        printf("  %-9s %s\n", commands[i].word, commands[i].help);
+    puts("\noptions (flag, else environment, else file, else default):\n  --config\n      File of `key = value` lines. "
+         "Environment: XTRACE_CONFIG");
     conf_print_help(stdout);
     return 0;
 }
 
 int main(int argc, char **argv) {
     for (int i = 1; i < argc; i++)
-        if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) return cmd_help(0, NULL, NULL);
-    if (argc > 1 && strcmp(argv[1], "--version") == 0) return cmd_version(0, NULL, NULL);
-    if (argc < 2 || argv[1][0] == '-') return cmd_serve(argc > 0 ? argc - 1 : 0, argv + 1, environ);
+        if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0)
+            return cmd_help(0, NULL, NULL);
+    if (argc > 1 && strcmp(argv[1], "--version") == 0)
+        return cmd_version(0, NULL, NULL);
+    if (argc < 2 || argv[1][0] == '-')
+        return cmd_serve(argc > 0 ? argc - 1 : 0, argv + 1, environ);
     for (size_t i = 0; i < COMMANDS; i++)
-        if (strcmp(argv[1], commands[i].word) == 0) return commands[i].run(argc - 2, argv + 2, environ);
+        if (strcmp(argv[1], commands[i].word) == 0)
+            return commands[i].run(argc - 2, argv + 2, environ);
     fprintf(stderr, "xtrace: unknown command \"%.40s\" (see xtrace --help)\n", argv[1]);
     return 1;
 }

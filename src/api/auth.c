@@ -31,7 +31,8 @@ struct auth {
 };
 
 static bool hash_eq(const uint8_t a[SHA256_BYTES], const uint8_t b[SHA256_BYTES]) {
-    return mem_eq_const_time((struct str){ (const char *)a, SHA256_BYTES }, (struct str){ (const char *)b, SHA256_BYTES });
+    return mem_eq_const_time((struct str){ (const char *)a, SHA256_BYTES },
+                             (struct str){ (const char *)b, SHA256_BYTES });
 }
 
 struct auth *auth_new(struct store *s, const struct auth_conf *conf, struct xt_err *err) {
@@ -54,7 +55,8 @@ struct auth *auth_new(struct store *s, const struct auth_conf *conf, struct xt_e
 }
 
 void auth_free(struct auth *a) {
-    if (!a) return;
+    if (!a)
+        return;
     arena_done(&a->arena);
     pthread_mutex_destroy(&a->mu);
     free(a);
@@ -63,17 +65,20 @@ void auth_free(struct auth *a) {
 /* Loads the keys again when they changed. A store that does not answer leaves the last snapshot. mu held. */
 static void refresh(struct auth *a) {
     int64_t now = clock_mono_ns();
-    if (a->loaded && now - a->checked < REFRESH_NS) return;
+    if (a->loaded && now - a->checked < REFRESH_NS)
+        return;
     a->checked = now;
     struct xt_err err = { 0 };
     uint64_t version = 0;
     enum xt_code rc = a->store->ops->keys_version(a->store, &version, &err);
-    if (rc == XT_OK && a->loaded && version == a->version) return;
+    if (rc == XT_OK && a->loaded && version == a->version)
+        return;
     struct arena fresh;
     arena_init(&fresh, CATALOG_ARENA);
     struct store_key *keys = NULL;
     size_t n = 0;
-    if (rc == XT_OK) rc = a->store->ops->keys_list(a->store, &fresh, &keys, &n, &err);
+    if (rc == XT_OK)
+        rc = a->store->ops->keys_list(a->store, &fresh, &keys, &n, &err);
     if (rc != XT_OK) {
         log_warn("event=keys_not_loaded message=\"%s\"", err.msg);
         arena_done(&fresh);
@@ -97,8 +102,10 @@ static bool catalog_find(struct auth *a, struct arena *arena, struct str public_
     refresh(a);
     for (size_t i = 0; i < a->nkeys; i++) {
         const struct store_key *k = &a->keys[i];
-        if (k->revoked != TIME_NONE || !hash_eq(k->secret_hash, hash)) continue;
-        if (basic && !str_eq(k->public_key, public_key)) continue;
+        if (k->revoked != TIME_NONE || !hash_eq(k->secret_hash, hash))
+            continue;
+        if (basic && !str_eq(k->public_key, public_key))
+            continue;
         ret->project = k->project;
         ret->project_name = arena_str(arena, k->project_name);
         ret->rights = k->rights;
@@ -113,8 +120,11 @@ static bool catalog_find(struct auth *a, struct arena *arena, struct str public_
 }
 
 static void default_tenant(const struct auth *a, struct http_auth *ret) {
-    *ret = (struct http_auth){ .project = a->conf.default_number, .project_name = a->conf.default_project,
-                               .rights = RIGHT_ALL, .is_default_tenant = true, .rate_key = STR_LIT("open") };
+    *ret = (struct http_auth){ .project = a->conf.default_number,
+                               .project_name = a->conf.default_project,
+                               .rights = RIGHT_ALL,
+                               .is_default_tenant = true,
+                               .rate_key = STR_LIT("open") };
 }
 
 static bool check_bearer(struct auth *a, struct arena *arena, struct str token, struct http_auth *ret) {
@@ -132,19 +142,23 @@ static bool check_bearer(struct auth *a, struct arena *arena, struct str token, 
 static bool decode_basic(struct arena *arena, struct str b64, struct str *ret_user, struct str *ret_secret) {
     size_t n = 0;
     char *out = arena_bytes(arena, b64.n + 4);
-    if (!out || !base64_decode(b64, (uint8_t *)out, &n)) return false;
+    if (!out || !base64_decode(b64, (uint8_t *)out, &n))
+        return false;
     struct str pair = { out, n };
     size_t colon = str_find(pair, ':');
-    if (colon == pair.n || !utf8_valid(pair)) return false;
+    if (colon == pair.n || !utf8_valid(pair))
+        return false;
     *ret_user = str_sub(pair, 0, colon);
     *ret_secret = str_sub(pair, colon + 1, n);
     return true;
 }
 
-static bool check_basic(struct auth *a, struct arena *arena, struct str b64, struct http_auth *ret, bool *ret_readable) {
+static bool check_basic(struct auth *a, struct arena *arena, struct str b64, struct http_auth *ret,
+                        bool *ret_readable) {
     struct str user, secret;
     *ret_readable = decode_basic(arena, b64, &user, &secret);
-    if (!*ret_readable) return false;
+    if (!*ret_readable)
+        return false;
     uint8_t hash[SHA256_BYTES];
     sha256(secret, hash);
     bool user_ok = a->has_basic && mem_eq_const_time(user, a->conf.public_key);
@@ -158,7 +172,8 @@ static bool check_basic(struct auth *a, struct arena *arena, struct str b64, str
 
 static bool visible_ascii(struct str s) {
     for (size_t i = 0; i < s.n; i++)
-        if ((unsigned char)s.p[i] < 0x20 || (unsigned char)s.p[i] > 0x7e) return false;
+        if ((unsigned char)s.p[i] < 0x20 || (unsigned char)s.p[i] > 0x7e)
+            return false;
     return true;
 }
 
@@ -168,12 +183,16 @@ enum xt_code auth_authorise(void *app, struct http_req *req, const struct http_r
     struct str h = str_trim(http_header(req, "Authorization"));
     bool open = route->open_compat && a->conf.open_compat && !a->pair_configured;
     bool unreadable = !str_has(h) || !visible_ascii(h);
-    if (unreadable) h = STR_LIT("");
-    if (str_starts(h, "Bearer ") && check_bearer(a, http_arena(req), str_trim(str_sub(h, 7, h.n)), ret)) return XT_OK;
+    if (unreadable)
+        h = STR_LIT("");
+    if (str_starts(h, "Bearer ") && check_bearer(a, http_arena(req), str_trim(str_sub(h, 7, h.n)), ret))
+        return XT_OK;
     if (str_starts(h, "Basic ")) {
         bool readable = false;
-        if (check_basic(a, http_arena(req), str_trim(str_sub(h, 6, h.n)), ret, &readable)) return XT_OK;
-        if (open && readable) unreadable = true; /* contract 2.3: any pair passes then */
+        if (check_basic(a, http_arena(req), str_trim(str_sub(h, 6, h.n)), ret, &readable))
+            return XT_OK;
+        if (open && readable)
+            unreadable = true; /* contract 2.3: any pair passes then */
     }
     if ((open && unreadable) || (route->internal && a->conf.internal == INTERNAL_OPEN)) {
         default_tenant(a, ret);
@@ -185,7 +204,8 @@ enum xt_code auth_authorise(void *app, struct http_req *req, const struct http_r
 bool auth_make_key(char public_key[AUTH_KEY_TEXT], char secret_key[AUTH_KEY_TEXT]) {
     uint8_t r[32];
     char hex[64];
-    if (!random_bytes(r, sizeof r)) return false;
+    if (!random_bytes(r, sizeof r))
+        return false;
     hex_encode(r, sizeof r, hex);
     snprintf(public_key, AUTH_KEY_TEXT, "pk-xt-%.32s", hex);
     snprintf(secret_key, AUTH_KEY_TEXT, "sk-xt-%.32s", hex + 32);

@@ -24,7 +24,8 @@ enum http_result health_live(struct http_req *req, struct xt_err *err) {
 }
 
 static void reply_ready(struct http_req *req, bool ready) {
-    http_reply_json(req, ready ? 200 : 503, ready ? STR_LIT("{\"status\":\"ready\"}") : STR_LIT("{\"status\":\"not_ready\"}"));
+    http_reply_json(req, ready ? 200 : 503,
+                    ready ? STR_LIT("{\"status\":\"ready\"}") : STR_LIT("{\"status\":\"not_ready\"}"));
 }
 
 /* On the writer's thread. */
@@ -58,7 +59,8 @@ enum http_result health_ready(struct http_req *req, struct xt_err *err) {
     }
     http_ref(req);
     http_park(req, clock_mono_ns() + READY_DEADLINE_NS, ready_deadline, NULL);
-    if (ingest_run(app->ingest, ready_probe, req, err) == XT_OK) return HTTP_PARKED;
+    if (ingest_run(app->ingest, ready_probe, req, err) == XT_OK)
+        return HTTP_PARKED;
     if (http_claim(req)) {
         reply_ready(req, false);
         http_answer(req);
@@ -71,7 +73,8 @@ enum http_result health_rate_stats(struct http_req *req, struct xt_err *err) {
     struct json_writer w;
     jw_init(&w, http_reply_buf(req));
     rate_write_stats(app_of(req)->limiter, &w);
-    if (jw_done(&w)) return HTTP_REPLY;
+    if (jw_done(&w))
+        return HTTP_REPLY;
     xt_fail(err, XT_ENOMEM, "out of memory");
     return HTTP_FAIL;
 }
@@ -100,7 +103,8 @@ static void write_http(struct buf *b, const struct http_stats *s) {
     gauge(b, "xtrace_http_body_bytes", (double)s->body_bytes_now, "Request bodies being read or decoded, bytes.");
     counter(b, "xtrace_http_bodies_refused_total", s->body_refused, "Bodies refused because the budget was used up.");
     gauge(b, "xtrace_http_parked", (double)s->parked_now, "Requests waiting for their commit.");
-    counter(b, "xtrace_http_deadline_answers_total", s->deadline_answers, "Parked requests told to retry at their deadline.");
+    counter(b, "xtrace_http_deadline_answers_total", s->deadline_answers,
+            "Parked requests told to retry at their deadline.");
     counter(b, "xtrace_http_timeouts_total", s->timeouts, "Connections closed for a slow header or body.");
     gauge(b, "xtrace_queries_running", (double)s->query_running, "Queries running.");
     gauge(b, "xtrace_queries_waiting", (double)s->query_waiting, "Queries waiting for a thread.");
@@ -110,33 +114,41 @@ static void write_http(struct buf *b, const struct http_stats *s) {
 static void write_ingest(struct buf *b, const struct ingest_stats *s) {
     gauge(b, "xtrace_queue_batches", (double)s->queued_tickets, "Batches waiting to be written.");
     gauge(b, "xtrace_queue_bytes", (double)s->queued_bytes, "Memory of the batches waiting.");
-    gauge(b, "xtrace_queue_age_seconds", (double)s->oldest_queued_ns / (double)NS_PER_SEC, "Age of the oldest batch waiting.");
+    gauge(b, "xtrace_queue_age_seconds", (double)s->oldest_queued_ns / (double)NS_PER_SEC,
+          "Age of the oldest batch waiting.");
     counter(b, "xtrace_ingest_records_total", s->records, "Records committed.");
     counter(b, "xtrace_ingest_batches_total", s->committed_batches, "Batches committed.");
-    counter(b, "xtrace_ingest_batches_failed_total", s->failed_batches, "Batches told to retry because the store was away.");
-    counter(b, "xtrace_ingest_batches_abandoned_total", s->abandoned, "Batches whose caller was told to retry before they were written.");
+    counter(b, "xtrace_ingest_batches_failed_total", s->failed_batches,
+            "Batches told to retry because the store was away.");
+    counter(b, "xtrace_ingest_batches_abandoned_total", s->abandoned,
+            "Batches whose caller was told to retry before they were written.");
     metric_head(b, "xtrace_ingest_refused_total", "counter", "What was refused, by reason.");
     buf_printf(b, "xtrace_ingest_refused_total{reason=\"store\"} %llu\n", (unsigned long long)s->refused_records);
     buf_printf(b, "xtrace_ingest_refused_total{reason=\"queue_full\"} %llu\n", (unsigned long long)s->busy_refusals);
-    buf_printf(b, "xtrace_ingest_refused_total{reason=\"point_without_value\"} %llu\n", (unsigned long long)s->dropped_points);
-    counter(b, "xtrace_ingest_groups_split_total", s->splits, "Groups written in parts because the store refused a record.");
+    buf_printf(b, "xtrace_ingest_refused_total{reason=\"point_without_value\"} %llu\n",
+               (unsigned long long)s->dropped_points);
+    counter(b, "xtrace_ingest_groups_split_total", s->splits,
+            "Groups written in parts because the store refused a record.");
     metric_head(b, "xtrace_commit_seconds", "histogram", "Time of a group's transaction.");
     uint64_t sum = 0;
     for (size_t i = 0; i < INGEST_BUCKETS; i++) {
         sum += s->commit_buckets[i];
         if (i + 1 < INGEST_BUCKETS)
-            buf_printf(b, "xtrace_commit_seconds_bucket{le=\"%g\"} %llu\n", ingest_commit_bounds[i], (unsigned long long)sum);
+            buf_printf(b, "xtrace_commit_seconds_bucket{le=\"%g\"} %llu\n", ingest_commit_bounds[i],
+                       (unsigned long long)sum);
         else
             buf_printf(b, "xtrace_commit_seconds_bucket{le=\"+Inf\"} %llu\n", (unsigned long long)sum);
     }
-    buf_printf(b, "xtrace_commit_seconds_sum %.9f\nxtrace_commit_seconds_count %llu\n", s->commit_seconds, (unsigned long long)s->groups);
+    buf_printf(b, "xtrace_commit_seconds_sum %.9f\nxtrace_commit_seconds_count %llu\n", s->commit_seconds,
+               (unsigned long long)s->groups);
 }
 
 static double resident_bytes(void) {
     long pages = 0;
     char text[128];
     FILE *f = fopen("/proc/self/statm", "re");
-    if (!f) return 0;
+    if (!f)
+        return 0;
     if (fgets(text, sizeof text, f)) {
         char *second = strchr(text, ' ');
         pages = second ? strtol(second, NULL, 10) : 0;
@@ -158,7 +170,8 @@ enum http_result health_metrics(struct http_req *req, struct xt_err *err) {
     rate_counts(app->limiter, &allowed, &rejected);
     metric_head(b, "xtrace_info", "gauge", "The version that runs.");
     buf_printf(b, "xtrace_info{version=\"%s\",store=\"%s\"} 1\n", XTRACE_VERSION, app->store->ops->scheme);
-    gauge(b, "xtrace_uptime_seconds", (double)(clock_mono_ns() - app->started_mono_ns) / (double)NS_PER_SEC, "Time since the start.");
+    gauge(b, "xtrace_uptime_seconds", (double)(clock_mono_ns() - app->started_mono_ns) / (double)NS_PER_SEC,
+          "Time since the start.");
     gauge(b, "xtrace_ready", ingest_healthy(app->ingest) && !atomic_load_explicit(&app->stopping, memory_order_relaxed),
           "1 while the store takes writes.");
     gauge(b, "xtrace_resident_bytes", resident_bytes(), "Resident memory.");
@@ -173,7 +186,8 @@ enum http_result health_metrics(struct http_req *req, struct xt_err *err) {
     counter(b, "xtrace_rate_limit_rejected_total", rejected, "Query requests refused by the rate limit.");
     http_reply_type(req, "text/plain; version=0.0.4; charset=utf-8");
     http_reply_status(req, 200);
-    if (!b->failed) return HTTP_REPLY;
+    if (!b->failed)
+        return HTTP_REPLY;
     xt_fail(err, XT_ENOMEM, "out of memory");
     return HTTP_FAIL;
 }

@@ -42,7 +42,9 @@ static size_t decode_limit(size_t body) {
 /* ---- answers ---- */
 
 static void write_refusals(struct json_writer *w, const struct ingest_outcome *o) {
-    static const char *const kinds[] = { [RECORD_TRACE] = "trace", [RECORD_OBSERVATION] = "observation", [RECORD_SAMPLE] = "sample" };
+    static const char *const kinds[] = {
+        [RECORD_TRACE] = "trace", [RECORD_OBSERVATION] = "observation", [RECORD_SAMPLE] = "sample"
+    };
     jw_key(w, "errors");
     jw_arr(w);
     for (size_t i = 0; i < o->nrefusals; i++) {
@@ -50,9 +52,11 @@ static void write_refusals(struct json_writer *w, const struct ingest_outcome *o
         struct arena a;
         struct str id = STR_NONE;
         arena_init(&a, 16 * 1024);
-        const struct id *record_id = r->kind == RECORD_TRACE ? &o->batch->traces[r->index].id
-                                     : r->kind == RECORD_OBSERVATION ? &o->batch->observations[r->index].id : NULL;
-        if (record_id) id = id_print(&a, record_id->key, record_id->spell, record_id->text);
+        const struct id *record_id = r->kind == RECORD_TRACE         ? &o->batch->traces[r->index].id
+                                     : r->kind == RECORD_OBSERVATION ? &o->batch->observations[r->index].id
+                                                                     : NULL;
+        if (record_id)
+            id = id_print(&a, record_id->key, record_id->spell, record_id->text);
         jw_obj(w);
         jw_kv_cstr(w, "kind", kinds[r->kind]);
         jw_kv_i64(w, "index", (int64_t)r->index);
@@ -76,7 +80,8 @@ static void answer_native(struct http_req *req, const struct ingest_outcome *o) 
     if (!o || o->refused_total == 0) {
         jw_kv_cstr(&w, "message", "Request Successful.");
     } else {
-        jw_kv_cstr(&w, "message", all ? "The store refused every record" : "The store refused some records; the others are stored");
+        jw_kv_cstr(&w, "message",
+                   all ? "The store refused every record" : "The store refused some records; the others are stored");
         jw_kv_cstr(&w, "code", all ? xt_code_word(XT_ESCHEMA) : "PARTIAL_SUCCESS");
         write_refusals(&w, o);
     }
@@ -85,7 +90,8 @@ static void answer_native(struct http_req *req, const struct ingest_outcome *o) 
 }
 
 static void pb_varint(struct buf *b, uint64_t v) {
-    for (; v >= 0x80; v >>= 7) buf_add_char(b, (char)(v | 0x80));
+    for (; v >= 0x80; v >>= 7)
+        buf_add_char(b, (char)(v | 0x80));
     buf_add_char(b, (char)v);
 }
 
@@ -95,7 +101,8 @@ static void answer_otlp(struct http_req *req, bool protobuf, uint64_t rejected, 
     http_reply_status(req, 200);
     if (protobuf) {
         http_reply_type(req, "application/x-protobuf");
-        if (!rejected) return;
+        if (!rejected)
+            return;
         struct buf inner;
         buf_init(&inner, 1024);
         buf_add_char(&inner, 0x08); /* rejected_spans = 1, varint */
@@ -166,7 +173,8 @@ static void on_deadline(struct http_req *req, void *arg) {
     struct xt_err err = { XT_EUNAVAILABLE, "Service Unavailable" };
     bool abandoned = ticket_abandon(p->ticket);
     http_reply_error(req, &err);
-    if (abandoned) release(p); /* the server holds its own reference until the answer is out */
+    if (abandoned)
+        release(p); /* the server holds its own reference until the answer is out */
 }
 
 /* ---- the way in ---- */
@@ -183,7 +191,8 @@ static enum http_result submit(struct parked *p, struct batch *b, struct xt_err 
     int64_t deadline = clock_mono_ns() + (int64_t)app->conf->ingest_deadline_ms * 1000000;
     http_park(p->req, deadline, on_deadline, p);
     struct xt_err refused = { 0 };
-    if (ingest_submit(app->ingest, p->ticket, &refused) == XT_OK) return HTTP_PARKED;
+    if (ingest_submit(app->ingest, p->ticket, &refused) == XT_OK)
+        return HTTP_PARKED;
     if (http_claim(p->req)) {
         http_reply_error(p->req, &refused);
         http_answer(p->req);
@@ -200,8 +209,10 @@ static enum xt_code decode(struct parked *p, decoder *run, struct batch *b, stru
     arena_init(&scratch, decode_limit(b->body_bytes));
     enum xt_code rc = run(&scratch, (struct str){ b->body, b->body_bytes }, b, &p->rejects, err);
     arena_done(&scratch);
-    if (rc == XT_OK) rc = normalize_batch(b, err);
-    if (rc == XT_OK && batch_records(b)) rc = p->app->store->ops->prepare(p->app->store, b, err);
+    if (rc == XT_OK)
+        rc = normalize_batch(b, err);
+    if (rc == XT_OK && batch_records(b))
+        rc = p->app->store->ops->prepare(p->app->store, b, err);
     return rc;
 }
 
@@ -225,26 +236,28 @@ static enum http_result ingest(struct http_req *req, enum wire wire, decoder *ru
     b->default_label = arena_str(&b->arena, auth->project_name);
     b->received = clock_now_ns();
     enum xt_code rc = decode(p, run, b, err);
-    if (rc == XT_OK && b->arena.failed) rc = xt_fail(err, XT_ETOOBIG, "request needs too much memory to decode: send smaller batches");
+    if (rc == XT_OK && b->arena.failed)
+        rc = xt_fail(err, XT_ETOOBIG, "request needs too much memory to decode: send smaller batches");
     if (p->rejects.spans)
-        log_warn("event=spans_rejected request=%.*s count=%zu reason=\"%s\"", STR_FMT(http_request_id(req)), p->rejects.spans,
-                 p->rejects.reason);
+        log_warn("event=spans_rejected request=%.*s count=%zu reason=\"%s\"", STR_FMT(http_request_id(req)),
+                 p->rejects.spans, p->rejects.reason);
     if (rc == XT_OK && batch_records(b)) {
         http_budget_release(http_server_of(req), bytes); /* the queue's bound takes over */
-        return submit(p, b, err);                        /* which may be over before it returns: req is not ours any more */
+        return submit(p, b, err); /* which may be over before it returns: req is not ours any more */
     }
     http_budget_release(http_server_of(req), bytes);
     batch_free(b);
-    if (rc != XT_OK) return HTTP_FAIL;
+    if (rc != XT_OK)
+        return HTTP_FAIL;
     answer(p, NULL);
     return HTTP_REPLY;
 }
 
-#define NATIVE(fn) \
-    static enum xt_code run_##fn(struct arena *scratch, struct str body, struct batch *b, struct otlp_rejects *rejects, \
-                                 struct xt_err *err) { \
-        (void)rejects; \
-        return fn(scratch, body, b, err); \
+#define NATIVE(fn)                                                                        \
+    static enum xt_code run_##fn(struct arena *scratch, struct str body, struct batch *b, \
+                                 struct otlp_rejects *rejects, struct xt_err *err) {      \
+        (void)rejects;                                                                    \
+        return fn(scratch, body, b, err);                                                 \
     }
 NATIVE(decode_native_batch)
 NATIVE(decode_native_trace)
@@ -256,7 +269,8 @@ NATIVE(decode_metrics_batch)
 /* Content types are looked at before the body is read (contract 2.2): 415 wins over 413. */
 enum xt_code ingest_head_json(struct http_req *req, struct xt_err *err) {
     struct str type = http_content_type(req);
-    if (str_eq_c(type, "application/json") || (str_starts(type, "application/") && str_ends(type, "+json"))) return XT_OK;
+    if (str_eq_c(type, "application/json") || (str_starts(type, "application/") && str_ends(type, "+json")))
+        return XT_OK;
     return xt_fail(err, XT_EMEDIA, "Expected request with `Content-Type: application/json`");
 }
 
@@ -264,8 +278,10 @@ enum xt_code ingest_head_json(struct http_req *req, struct xt_err *err) {
 static bool otlp_wire(struct http_req *req, bool public_path, enum wire *ret) {
     struct str type = http_content_type(req);
     *ret = WIRE_OTLP_PB;
-    if (str_eq_c(type, "application/x-protobuf")) return true;
-    if (!public_path && (str_eq_c(type, "application/protobuf") || str_eq_c(type, "application/octet-stream"))) return true;
+    if (str_eq_c(type, "application/x-protobuf"))
+        return true;
+    if (!public_path && (str_eq_c(type, "application/protobuf") || str_eq_c(type, "application/octet-stream")))
+        return true;
     *ret = WIRE_OTLP_JSON;
     return str_eq_c(type, "application/json") || (public_path && !str_has(type));
 }
@@ -273,26 +289,34 @@ static bool otlp_wire(struct http_req *req, bool public_path, enum wire *ret) {
 static enum xt_code head_otlp(struct http_req *req, bool public_path, struct xt_err *err) {
     enum wire wire;
     struct str type = http_content_type(req);
-    if (otlp_wire(req, public_path, &wire)) return XT_OK;
-    return xt_fail(err, public_path ? XT_EINVAL : XT_EMEDIA, "unsupported content-type: %.*s", STR_FMT(str_sub(type, 0, 100)));
+    if (otlp_wire(req, public_path, &wire))
+        return XT_OK;
+    return xt_fail(err, public_path ? XT_EINVAL : XT_EMEDIA, "unsupported content-type: %.*s",
+                   STR_FMT(str_sub(type, 0, 100)));
 }
 enum xt_code ingest_head_otlp_public(struct http_req *req, struct xt_err *err) { return head_otlp(req, true, err); }
 enum xt_code ingest_head_otlp(struct http_req *req, struct xt_err *err) { return head_otlp(req, false, err); }
 
-enum http_result ingest_native_batch(struct http_req *req, struct xt_err *err) { return ingest(req, WIRE_NATIVE, run_decode_native_batch, err); }
-enum http_result ingest_native_trace(struct http_req *req, struct xt_err *err) { return ingest(req, WIRE_NATIVE, run_decode_native_trace, err); }
+enum http_result ingest_native_batch(struct http_req *req, struct xt_err *err) {
+    return ingest(req, WIRE_NATIVE, run_decode_native_batch, err);
+}
+enum http_result ingest_native_trace(struct http_req *req, struct xt_err *err) {
+    return ingest(req, WIRE_NATIVE, run_decode_native_trace, err);
+}
 enum http_result ingest_native_observation(struct http_req *req, struct xt_err *err) {
     return ingest(req, WIRE_NATIVE, run_decode_native_observation, err);
 }
-enum http_result ingest_metrics_batch(struct http_req *req, struct xt_err *err) { return ingest(req, WIRE_NATIVE, run_decode_metrics_batch, err); }
+enum http_result ingest_metrics_batch(struct http_req *req, struct xt_err *err) {
+    return ingest(req, WIRE_NATIVE, run_decode_metrics_batch, err);
+}
 
 /* Contract 2.8 wants resourceSpans (`{}` is 400); the protocol's own route accepts an empty request. */
-static enum xt_code run_json_public(struct arena *scratch, struct str body, struct batch *b, struct otlp_rejects *rejects,
-                                    struct xt_err *err) {
+static enum xt_code run_json_public(struct arena *scratch, struct str body, struct batch *b,
+                                    struct otlp_rejects *rejects, struct xt_err *err) {
     return decode_otlp_traces_json(scratch, body, b, true, rejects, err);
 }
-static enum xt_code run_json_standard(struct arena *scratch, struct str body, struct batch *b, struct otlp_rejects *rejects,
-                                      struct xt_err *err) {
+static enum xt_code run_json_standard(struct arena *scratch, struct str body, struct batch *b,
+                                      struct otlp_rejects *rejects, struct xt_err *err) {
     return decode_otlp_traces_json(scratch, body, b, false, rejects, err);
 }
 

@@ -10,10 +10,13 @@
 
 #define SERIES_MEMORY (UINT64_C(512) << 20) /* of one query's cells and values */
 
-static int64_t deadline_of(const struct app *app) { return clock_mono_ns() + (int64_t)app->conf->query_timeout_ms * 1000000; }
+static int64_t deadline_of(const struct app *app) {
+    return clock_mono_ns() + (int64_t)app->conf->query_timeout_ms * 1000000;
+}
 
 static enum http_result finish(const struct json_writer *w, struct xt_err *err) {
-    if (jw_done(w)) return HTTP_REPLY;
+    if (jw_done(w))
+        return HTTP_REPLY;
     xt_fail(err, XT_EUNAVAILABLE, "answer too large");
     return HTTP_FAIL;
 }
@@ -32,7 +35,8 @@ enum http_result metrics_names(struct http_req *req, struct xt_err *err) {
     jw_obj(&w);
     jw_key(&w, "data");
     jw_arr(&w);
-    if (app->store->ops->metric_names(app->store, http_auth_of(req)->project, deadline_of(app), write_name, &w, err) != XT_OK)
+    if (app->store->ops->metric_names(app->store, http_auth_of(req)->project, deadline_of(app), write_name, &w, err) !=
+        XT_OK)
         return HTTP_FAIL;
     jw_end(&w);
     jw_end(&w);
@@ -44,12 +48,14 @@ enum http_result metrics_names(struct http_req *req, struct xt_err *err) {
 static const struct {
     const char *name;
     int64_t ns;
-} steps[] = { { "1m", 60 * NS_PER_SEC }, { "5m", 300 * NS_PER_SEC }, { "1h", 3600 * NS_PER_SEC }, { "1d", NS_PER_DAY } };
+} steps[] = {
+    { "1m", 60 * NS_PER_SEC }, { "5m", 300 * NS_PER_SEC }, { "1h", 3600 * NS_PER_SEC }, { "1d", NS_PER_DAY }
+};
 static const struct {
     const char *name;
     enum series_agg agg;
-} aggs[] = { { "avg", AGG_AVG }, { "max", AGG_MAX }, { "min", AGG_MIN }, { "sum", AGG_SUM }, { "last", AGG_LAST },
-             { "p50", AGG_P50 }, { "p90", AGG_P90 }, { "p99", AGG_P99 } };
+} aggs[] = { { "avg", AGG_AVG },   { "max", AGG_MAX }, { "min", AGG_MIN }, { "sum", AGG_SUM },
+             { "last", AGG_LAST }, { "p50", AGG_P50 }, { "p90", AGG_P90 }, { "p99", AGG_P99 } };
 
 static bool parse_step(struct str s, int64_t *ret) {
     for (size_t i = 0; i < sizeof steps / sizeof steps[0]; i++)
@@ -71,24 +77,30 @@ static bool parse_agg(struct str s, enum series_agg *ret) {
 
 /* jsonb containment over string labels (contract 3.6): an object of strings filters, anything else matches nothing. */
 static enum xt_code parse_labels(struct arena *a, struct str text, struct series_query *q, struct xt_err *err) {
-    if (!str_has(text) || str_trim(text).n == 0) return XT_OK;
+    if (!str_has(text) || str_trim(text).n == 0)
+        return XT_OK;
     char *padded = arena_bytes(a, text.n + JSON_PADDING);
     const struct json *v = NULL;
-    if (!padded) return xt_fail(err, XT_ENOMEM, "out of memory");
+    if (!padded)
+        return xt_fail(err, XT_ENOMEM, "out of memory");
     memcpy(padded, text.p, text.n);
     memset(padded + text.n, 0, JSON_PADDING);
     struct json_opts opts = { .max_depth = 127 };
     struct xt_err why = { 0 };
     enum xt_code rc = json_parse(a, (struct str){ padded, text.n }, &opts, &v, &why);
-    if (rc != XT_OK) return xt_fail(err, XT_EINVAL, "invalid labels json: %.200s", why.msg);
+    if (rc != XT_OK)
+        return xt_fail(err, XT_EINVAL, "invalid labels json: %.200s", why.msg);
     q->match_none = v->type != JSON_OBJECT;
     size_t n = 0;
-    for (const struct json *m = v->child; m; m = m->next) n++;
+    for (const struct json *m = v->child; m; m = m->next)
+        n++;
     struct label *labels = arena_new(a, struct label, n);
-    if (!labels) return xt_fail(err, XT_ENOMEM, "out of memory");
+    if (!labels)
+        return xt_fail(err, XT_ENOMEM, "out of memory");
     n = 0;
     for (const struct json *m = v->type == JSON_OBJECT ? v->child : NULL; m; m = m->next) {
-        if (m->type != JSON_STRING) q->match_none = true;
+        if (m->type != JSON_STRING)
+            q->match_none = true;
         labels[n++] = (struct label){ m->key, m->text };
     }
     q->nlabels = labels_sort(labels, n);
@@ -100,17 +112,26 @@ static enum xt_code parse_query(struct http_req *req, struct series_query *q, st
     struct str step = STR_LIT("1m"), agg = STR_LIT("avg"), labels = STR_NONE;
     q->from = q->to = TIME_NONE;
     const struct param params[] = {
-        { "name", PARAM_STR, &q->name, true }, { "from", PARAM_TIME, &q->from, false }, { "to", PARAM_TIME, &q->to, false },
-        { "labels", PARAM_STR, &labels, false }, { "step", PARAM_STR, &step, false }, { "agg", PARAM_STR, &agg, false },
+        { "name", PARAM_STR, &q->name, true },
+        { "from", PARAM_TIME, &q->from, false },
+        { "to", PARAM_TIME, &q->to, false },
+        { "labels", PARAM_STR, &labels, false },
+        { "step", PARAM_STR, &step, false },
+        { "agg", PARAM_STR, &agg, false },
         { "group_by", PARAM_STR, &q->group_by, false },
     };
     enum xt_code rc = params_read(req, params, sizeof params / sizeof params[0], err);
-    if (rc != XT_OK) return rc;
+    if (rc != XT_OK)
+        return rc;
     q->grouped = str_has(q->group_by);
-    if (q->to == TIME_NONE) q->to = clock_now_ns();
-    if (q->from == TIME_NONE) q->from = time_add(q->to, -3600 * NS_PER_SEC);
-    if (q->from > q->to) return xt_fail(err, XT_EINVAL, "from must be <= to");
-    if (!parse_step(step, &q->step)) return xt_fail(err, XT_EINVAL, "invalid step, must be one of: 1m, 5m, 1h, 1d");
+    if (q->to == TIME_NONE)
+        q->to = clock_now_ns();
+    if (q->from == TIME_NONE)
+        q->from = time_add(q->to, -3600 * NS_PER_SEC);
+    if (q->from > q->to)
+        return xt_fail(err, XT_EINVAL, "from must be <= to");
+    if (!parse_step(step, &q->step))
+        return xt_fail(err, XT_EINVAL, "invalid step, must be one of: 1m, 5m, 1h, 1d");
     if (!parse_agg(agg, &q->agg))
         return xt_fail(err, XT_EINVAL, "invalid agg, must be one of: avg, max, min, sum, last, p50, p90, p99");
     return parse_labels(http_arena(req), labels, q, err);
@@ -138,13 +159,15 @@ static enum http_result answer_query(struct http_req *req, struct series_sink *s
     size_t n = 0;
     int64_t latest = TIME_NONE;
     bool truncated = false;
-    if (series_sink_finish(sink, &results, &n, &latest, &truncated, err) != XT_OK) return HTTP_FAIL;
+    if (series_sink_finish(sink, &results, &n, &latest, &truncated, err) != XT_OK)
+        return HTTP_FAIL;
     struct json_writer w;
     jw_init(&w, http_reply_buf(req));
     jw_obj(&w);
     jw_key(&w, "data");
     jw_arr(&w);
-    for (size_t i = 0; i < n; i++) write_series(&w, &results[i]);
+    for (size_t i = 0; i < n; i++)
+        write_series(&w, &results[i]);
     jw_end(&w);
     jw_key(&w, "meta");
     jw_obj(&w);
@@ -162,15 +185,19 @@ static enum http_result answer_query(struct http_req *req, struct series_sink *s
 
 enum http_result metrics_query(struct http_req *req, struct xt_err *err) {
     struct app *app = app_of(req);
-    struct series_query q = { .project = http_auth_of(req)->project, .deadline = deadline_of(app), .max_points = 1000, .max_series = 50 };
-    if (parse_query(req, &q, err) != XT_OK) return HTTP_FAIL;
+    struct series_query q = {
+        .project = http_auth_of(req)->project, .deadline = deadline_of(app), .max_points = 1000, .max_series = 50
+    };
+    if (parse_query(req, &q, err) != XT_OK)
+        return HTTP_FAIL;
     struct series_sink *sink = series_sink_new(&q, SERIES_MEMORY);
     if (!sink) {
         xt_fail(err, XT_ENOMEM, "out of memory");
         return HTTP_FAIL;
     }
     enum http_result r = HTTP_FAIL;
-    if (app->store->ops->series(app->store, &q, sink, err) == XT_OK) r = answer_query(req, sink, err);
+    if (app->store->ops->series(app->store, &q, sink, err) == XT_OK)
+        r = answer_query(req, sink, err);
     series_sink_free(sink);
     return r;
 }
@@ -210,21 +237,33 @@ static bool write_day(void *arg, const struct day_row *d) {
 enum http_result metrics_daily(struct http_req *req, struct xt_err *err) {
     struct app *app = app_of(req);
     const struct http_auth *auth = http_auth_of(req);
-    struct daily_query q = { .project = auth->project, .from = TIME_NONE, .to = TIME_NONE, .deadline = deadline_of(app) };
+    struct daily_query q = {
+        .project = auth->project, .from = TIME_NONE, .to = TIME_NONE, .deadline = deadline_of(app)
+    };
     struct param_i64 page = { 0 }, limit = { 0 };
     struct param_list tags = { 0 };
     const struct param params[] = {
-        { "page", PARAM_I64, &page, false }, { "limit", PARAM_I64, &limit, false }, { "traceName", PARAM_STR, &q.trace_name, false },
-        { "userId", PARAM_STR, &q.user, false }, { "tags", PARAM_LIST, &tags, false },
-        { "fromTimestamp", PARAM_TIME, &q.from, false }, { "toTimestamp", PARAM_TIME, &q.to, false },
-        { "version", PARAM_STR, &q.version, false }, { "release", PARAM_STR, &q.release, false },
+        { "page", PARAM_I64, &page, false },
+        { "limit", PARAM_I64, &limit, false },
+        { "traceName", PARAM_STR, &q.trace_name, false },
+        { "userId", PARAM_STR, &q.user, false },
+        { "tags", PARAM_LIST, &tags, false },
+        { "fromTimestamp", PARAM_TIME, &q.from, false },
+        { "toTimestamp", PARAM_TIME, &q.to, false },
+        { "version", PARAM_STR, &q.version, false },
+        { "release", PARAM_STR, &q.release, false },
         { "projectId", PARAM_STR, &q.label, false },
     };
-    if (params_read(req, params, sizeof params / sizeof params[0], err) != XT_OK) return HTTP_FAIL;
-    if (q.to == TIME_NONE) q.to = clock_now_ns();
-    if (q.from == TIME_NONE) q.from = time_add(q.to, -30 * NS_PER_DAY);
-    if (!auth->is_default_tenant) q.label = STR_NONE;
-    else if (!str_has(q.label) && !app->conf->list_foreign_projects) q.label = auth->project_name;
+    if (params_read(req, params, sizeof params / sizeof params[0], err) != XT_OK)
+        return HTTP_FAIL;
+    if (q.to == TIME_NONE)
+        q.to = clock_now_ns();
+    if (q.from == TIME_NONE)
+        q.from = time_add(q.to, -30 * NS_PER_DAY);
+    if (!auth->is_default_tenant)
+        q.label = STR_NONE;
+    else if (!str_has(q.label) && !app->conf->list_foreign_projects)
+        q.label = auth->project_name;
     struct page p = page_of(page, limit);
     q.tags = tags.v, q.ntags = tags.n;
     q.offset = p.offset, q.limit = p.limit;
@@ -234,7 +273,8 @@ enum http_result metrics_daily(struct http_req *req, struct xt_err *err) {
     jw_obj(&w);
     jw_key(&w, "data");
     jw_arr(&w);
-    if (app->store->ops->daily(app->store, &q, write_day, &w, &total, err) != XT_OK) return HTTP_FAIL;
+    if (app->store->ops->daily(app->store, &q, write_day, &w, &total, err) != XT_OK)
+        return HTTP_FAIL;
     jw_end(&w);
     jw_key(&w, "meta");
     page_write_meta(&w, &p, total);

@@ -31,7 +31,8 @@ enum http_result projects_list(struct http_req *req, struct xt_err *err) {
     jw_end(&w);
     jw_end(&w);
     jw_end(&w);
-    if (jw_done(&w)) return HTTP_REPLY;
+    if (jw_done(&w))
+        return HTTP_REPLY;
     xt_fail(err, XT_ENOMEM, "out of memory");
     return HTTP_FAIL;
 }

@@ -27,7 +27,8 @@ struct rate_limiter {
 
 struct rate_limiter *rate_limiter_new(uint64_t qps, uint64_t burst) {
     struct rate_limiter *r = calloc(1, sizeof *r);
-    if (!r) return NULL;
+    if (!r)
+        return NULL;
     r->qps = qps;
     r->burst = burst;
     pthread_mutex_init(&r->mu, NULL);
@@ -35,7 +36,8 @@ struct rate_limiter *rate_limiter_new(uint64_t qps, uint64_t burst) {
 }
 
 void rate_limiter_free(struct rate_limiter *r) {
-    if (!r) return;
+    if (!r)
+        return;
     pthread_mutex_destroy(&r->mu);
     free(r);
 }
@@ -61,8 +63,10 @@ static struct bucket *find_bucket(struct rate_limiter *r, struct str key) {
     uint64_t h = map_hash(key);
     struct bucket *idlest = NULL;
     for (size_t i = 0; i < r->n; i++) {
-        if (r->buckets[i].hash == h) return &r->buckets[i];
-        if (!idlest || r->buckets[i].used < idlest->used) idlest = &r->buckets[i];
+        if (r->buckets[i].hash == h)
+            return &r->buckets[i];
+        if (!idlest || r->buckets[i].used < idlest->used)
+            idlest = &r->buckets[i];
     }
     struct bucket *b = r->n < RATE_KEYS_MAX ? &r->buckets[r->n++] : idlest;
     memset(b, 0, sizeof *b);
@@ -91,7 +95,8 @@ bool rate_admit(void *app, const struct http_auth *auth, unsigned *ret_wait_s) {
         r->rejected++;
     }
     pthread_mutex_unlock(&r->mu);
-    if (!ok) *ret_wait_s = (unsigned)((wait + NS_PER_SEC - 1) / NS_PER_SEC);
+    if (!ok)
+        *ret_wait_s = (unsigned)((wait + NS_PER_SEC - 1) / NS_PER_SEC);
     return ok;
 }
 
@@ -130,7 +135,8 @@ void rate_write_stats(struct rate_limiter *r, struct json_writer *w) {
     pthread_mutex_lock(&r->mu);
     size_t n = 0;
     for (size_t i = 0; i < r->n; i++)
-        if (r->buckets[i].rejected) top[n++] = &r->buckets[i];
+        if (r->buckets[i].rejected)
+            top[n++] = &r->buckets[i];
     qsort(top, n, sizeof top[0], by_rejected);
     uint64_t total = r->allowed + r->rejected;
     jw_obj(w);

@@ -59,10 +59,12 @@ static void write_trace(struct json_writer *w, const struct trace_row *t, const 
     jw_kv_str(w, "release", t->release);
     jw_kv_str(w, "version", t->version);
     jw_kv_str(w, "userId", t->user);
-    if (s->io) jw_kv_raw(w, "metadata", t->metadata);
+    if (s->io)
+        jw_kv_raw(w, "metadata", t->metadata);
     jw_key(w, "tags");
     jw_arr(w);
-    for (size_t i = 0; i < t->ntags; i++) jw_str(w, t->tags[i]);
+    for (size_t i = 0; i < t->ntags; i++)
+        jw_str(w, t->tags[i]);
     jw_end(w);
     jw_kv_bool(w, "public", t->is_public);
     jw_kv_str(w, "projectId", t->label);
@@ -102,7 +104,8 @@ static bool list_item(void *arg, const struct trace_row *t) {
     write_trace(&l->w, t, &l->shape, l->arena);
     jw_key(&l->w, "observations");
     jw_arr(&l->w);
-    for (size_t i = 0; l->shape.observations && i < t->nobservation_ids; i++) jw_str(&l->w, t->observation_ids[i]);
+    for (size_t i = 0; l->shape.observations && i < t->nobservation_ids; i++)
+        jw_str(&l->w, t->observation_ids[i]);
     jw_end(&l->w);
     write_scores(&l->w);
     jw_end(&l->w);
@@ -114,23 +117,34 @@ static const struct {
     enum trace_order order;
     bool default_descending; /* for a direction that is neither asc nor desc */
 } order_fields[] = {
-    { "id", ORDER_ID, true }, { "timestamp", ORDER_TIMESTAMP, true }, { "name", ORDER_NAME, false },
-    { "userId", ORDER_USER, false }, { "user_id", ORDER_USER, false }, { "release", ORDER_RELEASE, false },
-    { "version", ORDER_VERSION, false }, { "public", ORDER_PUBLIC, true }, { "bookmarked", ORDER_BOOKMARKED, true },
-    { "sessionId", ORDER_SESSION, false }, { "session_id", ORDER_SESSION, false }, { "latency", ORDER_LATENCY, true },
-    { "totalCost", ORDER_TOTAL_COST, true }, { "total_cost", ORDER_TOTAL_COST, true },
+    { "id", ORDER_ID, true },
+    { "timestamp", ORDER_TIMESTAMP, true },
+    { "name", ORDER_NAME, false },
+    { "userId", ORDER_USER, false },
+    { "user_id", ORDER_USER, false },
+    { "release", ORDER_RELEASE, false },
+    { "version", ORDER_VERSION, false },
+    { "public", ORDER_PUBLIC, true },
+    { "bookmarked", ORDER_BOOKMARKED, true },
+    { "sessionId", ORDER_SESSION, false },
+    { "session_id", ORDER_SESSION, false },
+    { "latency", ORDER_LATENCY, true },
+    { "totalCost", ORDER_TOTAL_COST, true },
+    { "total_cost", ORDER_TOTAL_COST, true },
 };
 
 /* Contract 3.3: no dot is descending; an unknown direction is the field's own. */
 static bool parse_order(struct str s, struct trace_query *q) {
     q->order = ORDER_TIMESTAMP;
     q->descending = true;
-    if (!str_has(s)) return true;
+    if (!str_has(s))
+        return true;
     s = str_trim(s);
     size_t dot = str_find(s, '.');
     struct str field = str_sub(s, 0, dot);
     for (size_t i = 0; i < sizeof order_fields / sizeof order_fields[0]; i++) {
-        if (!str_eq_c(field, order_fields[i].name)) continue;
+        if (!str_eq_c(field, order_fields[i].name))
+            continue;
         struct str direction = str_sub(s, dot + 1, s.n);
         q->order = order_fields[i].order;
         if (dot == s.n || str_eq_c(direction, "desc"))
@@ -162,21 +176,24 @@ enum http_result traces_list(struct http_req *req, struct xt_err *err) {
     struct param_list tags = { 0 }, environments = { 0 };
     struct str order_by = STR_NONE, fields = STR_NONE;
     const struct param params[] = {
-        { "page", PARAM_I64, &page, false }, { "limit", PARAM_I64, &limit, false }, { "userId", PARAM_STR, &q.user, false },
-        { "name", PARAM_STR, &q.name, false }, { "sessionId", PARAM_STR, &q.session, false },
-        { "fromTimestamp", PARAM_TIME, &q.from, false }, { "toTimestamp", PARAM_TIME, &q.to, false },
-        { "orderBy", PARAM_STR, &order_by, false }, { "tags", PARAM_LIST, &tags, false },
-        { "version", PARAM_STR, &q.version, false }, { "release", PARAM_STR, &q.release, false },
-        { "environment", PARAM_LIST, &environments, false }, { "fields", PARAM_STR, &fields, false },
-        { "projectId", PARAM_STR, &q.label, false },
+        { "page", PARAM_I64, &page, false },           { "limit", PARAM_I64, &limit, false },
+        { "userId", PARAM_STR, &q.user, false },       { "name", PARAM_STR, &q.name, false },
+        { "sessionId", PARAM_STR, &q.session, false }, { "fromTimestamp", PARAM_TIME, &q.from, false },
+        { "toTimestamp", PARAM_TIME, &q.to, false },   { "orderBy", PARAM_STR, &order_by, false },
+        { "tags", PARAM_LIST, &tags, false },          { "version", PARAM_STR, &q.version, false },
+        { "release", PARAM_STR, &q.release, false },   { "environment", PARAM_LIST, &environments, false },
+        { "fields", PARAM_STR, &fields, false },       { "projectId", PARAM_STR, &q.label, false },
     };
-    if (params_read(req, params, sizeof params / sizeof params[0], err) != XT_OK) return HTTP_FAIL;
+    if (params_read(req, params, sizeof params / sizeof params[0], err) != XT_OK)
+        return HTTP_FAIL;
     if (!parse_order(order_by, &q)) {
         xt_fail(err, XT_EINVAL, "invalid order_by");
         return HTTP_FAIL;
     }
-    if (!auth->is_default_tenant) q.label = STR_NONE; /* a key sees its own project, whatever it asks for */
-    else if (!str_has(q.label) && !app->conf->list_foreign_projects) q.label = auth->project_name;
+    if (!auth->is_default_tenant)
+        q.label = STR_NONE; /* a key sees its own project, whatever it asks for */
+    else if (!str_has(q.label) && !app->conf->list_foreign_projects)
+        q.label = auth->project_name;
     struct page p = page_of(page, limit);
     struct list_arg l = { .shape = parse_fields(fields), .arena = http_arena(req) };
     q.tags = tags.v, q.ntags = tags.n;
@@ -189,7 +206,8 @@ enum http_result traces_list(struct http_req *req, struct xt_err *err) {
     jw_obj(&l.w);
     jw_key(&l.w, "data");
     jw_arr(&l.w);
-    if (app->store->ops->traces_list(app->store, &q, list_item, &l, &total, err) != XT_OK) return HTTP_FAIL;
+    if (app->store->ops->traces_list(app->store, &q, list_item, &l, &total, err) != XT_OK)
+        return HTTP_FAIL;
     jw_end(&l.w);
     jw_key(&l.w, "meta");
     page_write_meta(&l.w, &p, total);
@@ -246,8 +264,10 @@ static void write_details(struct json_writer *w, const struct observation_row *o
         write_opt_money(w, "output", o->cost_output.has ? &o->cost_output : &zero);
         write_opt_money(w, "total", &o->cost_total);
     } else {
-        if (o->cost_input.has) write_opt_money(w, "input", &o->cost_input);
-        if (o->cost_output.has) write_opt_money(w, "output", &o->cost_output);
+        if (o->cost_input.has)
+            write_opt_money(w, "input", &o->cost_input);
+        if (o->cost_output.has)
+            write_opt_money(w, "output", &o->cost_output);
     }
     jw_end(w);
 }
@@ -343,10 +363,12 @@ enum http_result traces_get(struct http_req *req, struct xt_err *err) {
     jw_init(&d.w, http_reply_buf(req));
     enum xt_code rc = app->store->ops->trace_get(app->store, &ref, detail_trace, detail_observation, &d, err);
     if (rc == XT_ENOTFOUND && !is_uuid) /* the contract's 400 (design section 3) */
-        xt_fail(err, XT_EINVAL, "Invalid URL: UUID parsing failed, and no trace has the id \"%.*s\"", STR_FMT(str_sub(text, 0, 80)));
+        xt_fail(err, XT_EINVAL, "Invalid URL: UUID parsing failed, and no trace has the id \"%.*s\"",
+                STR_FMT(str_sub(text, 0, 80)));
     else if (rc == XT_ENOTFOUND)
         xt_fail(err, XT_ENOTFOUND, "Not Found");
-    if (rc != XT_OK) return HTTP_FAIL;
+    if (rc != XT_OK)
+        return HTTP_FAIL;
     jw_end(&d.w);
     write_scores(&d.w);
     jw_end(&d.w);

@@ -5,13 +5,13 @@
 #include "conf/conf.h"
 #include "store/store.h"
 
-int cmd_serve(int argc, char **argv, char **envp);   /* serve.c */
-int cmd_check(int argc, char **argv, char **envp);   /* store_cmds.c */
+int cmd_serve(int argc, char **argv, char **envp); /* serve.c */
+int cmd_check(int argc, char **argv, char **envp); /* store_cmds.c */
 int cmd_migrate(int argc, char **argv, char **envp);
 int cmd_backup(int argc, char **argv, char **envp);
 int cmd_restore(int argc, char **argv, char **envp);
-int cmd_keys(int argc, char **argv, char **envp);    /* keys.c */
-int cmd_docs(int argc, char **argv, char **envp);    /* docs.c: tables of docs/, for the test that compares them */
+int cmd_keys(int argc, char **argv, char **envp); /* keys.c */
+int cmd_docs(int argc, char **argv, char **envp); /* docs.c: tables of docs/, for the test that compares them */
 
 /* ---- shared by the commands: common.c ---- */
 /* Loads the configuration, prints warnings and failures. False: exit 1. */

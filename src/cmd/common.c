@@ -21,28 +21,34 @@ bool cmd_conf(int argc, char **argv, char **envp, struct conf_source *ret, int *
     enum xt_code rc = conf_load(argc, argv, envp, ret, ret_rest, &warnings, &err);
     if (rc == XT_OK && !log_level_parse(ret->conf.log_level, &level)) {
         conf_done(ret);
-        rc = xt_fail(&err, XT_EINVAL, "XTRACE_LOG: must be error, warn, info or debug, not \"%.40s\"", ret->conf.log_level);
+        rc = xt_fail(&err, XT_EINVAL, "XTRACE_LOG: must be error, warn, info or debug, not \"%.40s\"",
+                     ret->conf.log_level);
     }
     log_set_level(level);
     struct str rest = buf_str(&warnings), line;
     while (warnings.n && str_split(&rest, '\n', &line))
-        if (line.n) log_warn("event=configuration message=\"%.*s\"", STR_FMT(line));
+        if (line.n)
+            log_warn("event=configuration message=\"%.*s\"", STR_FMT(line));
     buf_done(&warnings);
-    if (rc != XT_OK) cmd_fail(&err);
+    if (rc != XT_OK)
+        cmd_fail(&err);
     return rc == XT_OK;
 }
 
 char *cmd_store_url(const struct conf *c) {
-    if (c->database_url) return strdup(c->database_url);
+    if (c->database_url)
+        return strdup(c->database_url);
     size_t n = strlen(c->data_dir) + sizeof "sqlite:/" DB_NAME;
     char *url = malloc(n);
-    if (url) snprintf(url, n, "sqlite:%s/%s", c->data_dir, DB_NAME);
+    if (url)
+        snprintf(url, n, "sqlite:%s/%s", c->data_dir, DB_NAME);
     return url;
 }
 
 enum xt_code cmd_open_store(const struct conf *c, enum store_use use, struct store *ret, struct xt_err *err) {
     char *url = cmd_store_url(c);
-    if (!url) return xt_fail(err, XT_ENOMEM, "out of memory");
+    if (!url)
+        return xt_fail(err, XT_ENOMEM, "out of memory");
     struct store_conf sc = { .url = url,
                              .readers = c->query_threads,
                              .cache_bytes = c->cache_bytes,
@@ -50,6 +56,7 @@ enum xt_code cmd_open_store(const struct conf *c, enum store_use use, struct sto
                              .exclusive = use == STORE_SERVE };
     enum xt_code rc = store_open(ret, &sc, err);
     free(url);
-    if (rc == XT_OK && use != STORE_COPY && (rc = ret->ops->migrate(ret, err)) != XT_OK) store_close(ret);
+    if (rc == XT_OK && use != STORE_COPY && (rc = ret->ops->migrate(ret, err)) != XT_OK)
+        store_close(ret);
     return rc;
 }

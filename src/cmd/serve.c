@@ -47,12 +47,15 @@ static enum xt_code read_token(const char *path, char out[TOKEN_TEXT], struct xt
     char text[TOKEN_TEXT + 1] = { 0 };
     struct stat st;
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a fifo in its place must not hold the start */
-    if (fd < 0 && errno == ENOENT) return xt_fail(err, XT_ENOTFOUND, "token file %.150s: none", path);
-    if (fd < 0) return xt_fail(err, XT_EINVAL, "token file %.150s: %s", path, strerror(errno));
+    if (fd < 0 && errno == ENOENT)
+        return xt_fail(err, XT_ENOTFOUND, "token file %.150s: none", path);
+    if (fd < 0)
+        return xt_fail(err, XT_EINVAL, "token file %.150s: %s", path, strerror(errno));
     ssize_t n = fstat(fd, &st) == 0 && S_ISREG(st.st_mode) ? read(fd, text, sizeof text - 1) : 0;
     close(fd);
     struct str s = str_trim((struct str){ text, n > 0 ? (size_t)n : 0 });
-    if (s.n < 16 || s.n >= TOKEN_TEXT) return xt_fail(err, XT_EINVAL, "token file %.150s holds no token: remove it to get a new one", path);
+    if (s.n < 16 || s.n >= TOKEN_TEXT)
+        return xt_fail(err, XT_EINVAL, "token file %.150s holds no token: remove it to get a new one", path);
     memcpy(out, s.p, s.n);
     out[s.n] = 0;
     return XT_OK;
@@ -65,21 +68,26 @@ static enum xt_code write_token(const char *path, const char *token, struct xt_e
     int fd = open(temp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
     size_t n = strlen(token);
     bool ok = fd >= 0 && write(fd, token, n) == (ssize_t)n && write(fd, "\n", 1) == 1 && fsync(fd) == 0;
-    if (fd >= 0) ok = close(fd) == 0 && ok;
-    if (!ok || rename(temp, path) != 0) return xt_fail(err, XT_EUNAVAILABLE, "token file %.150s: %s", path, strerror(errno));
+    if (fd >= 0)
+        ok = close(fd) == 0 && ok;
+    if (!ok || rename(temp, path) != 0)
+        return xt_fail(err, XT_EUNAVAILABLE, "token file %.150s: %s", path, strerror(errno));
     return XT_OK;
 }
 
 /* Without token and DATABASE_URL the first start makes a token and keeps it in the data directory (design section 5). */
 static enum xt_code settle_token(struct server *s, struct xt_err *err) {
     struct conf *c = &s->source.conf;
-    if (c->bearer_token) return XT_OK;
-    if (c->database_url) return xt_fail(err, XT_EINVAL, "missing env API_BEARER_TOKEN");
+    if (c->bearer_token)
+        return XT_OK;
+    if (c->database_url)
+        return xt_fail(err, XT_EINVAL, "missing env API_BEARER_TOKEN");
     snprintf(s->token_path, sizeof s->token_path, "%s/token", c->data_dir);
     enum xt_code rc = read_token(s->token_path, s->token, err);
     if (rc == XT_ENOTFOUND) {
         uint8_t r[TOKEN_BYTES];
-        if (!random_bytes(r, sizeof r)) return xt_fail(err, XT_EUNAVAILABLE, "the system has no randomness");
+        if (!random_bytes(r, sizeof r))
+            return xt_fail(err, XT_EUNAVAILABLE, "the system has no randomness");
         hex_encode(r, sizeof r, s->token);
         s->token[TOKEN_TEXT - 1] = 0;
         s->token_made = true;
@@ -95,27 +103,45 @@ static bool is_loopback(const char *addr) { return strncmp(addr, "127.", 4) == 0
 
 static enum xt_code start_auth(struct server *s, struct xt_err *err) {
     const struct conf *c = &s->source.conf;
-    bool open = strcmp(c->internal_auth, "open") == 0 || (strcmp(c->internal_auth, "auto") == 0 && is_loopback(c->bind_addr));
+    bool open =
+        strcmp(c->internal_auth, "open") == 0 || (strcmp(c->internal_auth, "auto") == 0 && is_loopback(c->bind_addr));
     struct auth_conf ac = {
-        .bearer_token = str_c(c->bearer_token), .public_key = str_c(c->public_key), .secret_key = str_c(c->secret_key),
-        .default_project = str_c(c->default_project), .default_number = s->app.default_project, .open_compat = c->open_compat,
+        .bearer_token = str_c(c->bearer_token),
+        .public_key = str_c(c->public_key),
+        .secret_key = str_c(c->secret_key),
+        .default_project = str_c(c->default_project),
+        .default_number = s->app.default_project,
+        .open_compat = c->open_compat,
         .internal = open ? INTERNAL_OPEN : INTERNAL_REQUIRED,
     };
     s->app.auth = auth_new(&s->store, &ac, err);
     s->app.limiter = s->app.auth ? rate_limiter_new(c->rate_qps, c->rate_burst) : NULL;
-    if (!s->app.auth) return XT_ENOMEM;
+    if (!s->app.auth)
+        return XT_ENOMEM;
     return s->app.limiter ? XT_OK : xt_fail(err, XT_ENOMEM, "out of memory");
 }
 
 static enum xt_code start_http(struct server *s, struct xt_err *err) {
     const struct conf *c = &s->source.conf;
     struct http_conf hc = {
-        .bind_addr = c->bind_addr, .tls_cert = c->tls_cert, .tls_key = c->tls_key, .cors_origins = c->cors_origins,
-        .max_body = c->max_body, .inflate_ratio = c->inflate_ratio, .max_connections = c->max_connections,
-        .threads = c->http_threads, .body_budget = c->body_budget, .idle_timeout_ms = c->idle_timeout_ms,
-        .header_timeout_ms = c->header_timeout_ms, .request_timeout_ms = c->request_timeout_ms,
-        .query_threads = c->query_threads, .query_queue = c->query_queue, .routes = api_routes, .nroutes = api_route_count,
-        .hooks = { auth_authorise, rate_admit, rate_refused }, .app = &s->app,
+        .bind_addr = c->bind_addr,
+        .tls_cert = c->tls_cert,
+        .tls_key = c->tls_key,
+        .cors_origins = c->cors_origins,
+        .max_body = c->max_body,
+        .inflate_ratio = c->inflate_ratio,
+        .max_connections = c->max_connections,
+        .threads = c->http_threads,
+        .body_budget = c->body_budget,
+        .idle_timeout_ms = c->idle_timeout_ms,
+        .header_timeout_ms = c->header_timeout_ms,
+        .request_timeout_ms = c->request_timeout_ms,
+        .query_threads = c->query_threads,
+        .query_queue = c->query_queue,
+        .routes = api_routes,
+        .nroutes = api_route_count,
+        .hooks = { auth_authorise, rate_admit, rate_refused },
+        .app = &s->app,
     };
     return http_server_start(&hc, &s->http, err);
 }
@@ -124,18 +150,25 @@ static enum xt_code start(struct server *s, struct xt_err *err) {
     const struct conf *c = &s->source.conf;
     s->app.conf = c;
     s->app.started_mono_ns = clock_mono_ns();
-    if (c->database_url && !c->bearer_token) return settle_token(s, err); /* before anything is touched */
+    if (c->database_url && !c->bearer_token)
+        return settle_token(s, err); /* before anything is touched */
     enum xt_code rc = cmd_open_store(c, STORE_SERVE, &s->store, err);
-    if (rc != XT_OK) return rc;
+    if (rc != XT_OK)
+        return rc;
     s->store_open = true;
     s->app.store = &s->store;
-    if ((rc = settle_token(s, err)) != XT_OK) return rc; /* the directory exists and is ours now */
+    if ((rc = settle_token(s, err)) != XT_OK)
+        return rc; /* the directory exists and is ours now */
     rc = s->store.ops->project_open(&s->store, str_c(c->default_project), &s->app.default_project, err);
-    if (rc != XT_OK) return rc;
-    if ((rc = start_auth(s, err)) != XT_OK) return rc;
+    if (rc != XT_OK)
+        return rc;
+    if ((rc = start_auth(s, err)) != XT_OK)
+        return rc;
     struct ingest_conf ic = { .queue_max_bytes = c->queue_max_bytes, .group_max_records = c->group_max_records };
-    if ((rc = ingest_start(&s->store, &ic, &s->app.ingest, err)) != XT_OK) return rc;
-    if ((rc = jobs_start(c, s->app.ingest, &s->jobs, err)) != XT_OK) return rc;
+    if ((rc = ingest_start(&s->store, &ic, &s->app.ingest, err)) != XT_OK)
+        return rc;
+    if ((rc = jobs_start(c, s->app.ingest, &s->jobs, err)) != XT_OK)
+        return rc;
     return start_http(s, err);
 }
 
@@ -145,9 +178,9 @@ static void announce(const struct server *s) {
     const char *colon = strrchr(c->bind_addr, ':');
     int host = colon ? (int)(colon - c->bind_addr) : (int)strlen(c->bind_addr);
     const char *scheme = c->tls_cert ? "https" : "http";
-    log_info("event=start version=%s addr=%.*s:%u store=%s rate_limit_qps=%llu rate_limit_burst=%llu max_body=%llu", XTRACE_VERSION,
-             host, c->bind_addr, http_server_port(s->http), s->store.ops->scheme, (unsigned long long)c->rate_qps,
-             (unsigned long long)c->rate_burst, (unsigned long long)c->max_body);
+    log_info("event=start version=%s addr=%.*s:%u store=%s rate_limit_qps=%llu rate_limit_burst=%llu max_body=%llu",
+             XTRACE_VERSION, host, c->bind_addr, http_server_port(s->http), s->store.ops->scheme,
+             (unsigned long long)c->rate_qps, (unsigned long long)c->rate_burst, (unsigned long long)c->max_body);
     printf("xtrace listens on %s://%.*s:%u\n", scheme, host, c->bind_addr, http_server_port(s->http));
     if (s->token[0] && (s->token_made || isatty(STDOUT_FILENO)))
         printf("token: %s   (kept in %s)\n", s->token, s->token_path);
@@ -169,7 +202,8 @@ static void *signals_main(void *arg) {
     bool stopping = false;
     for (;;) {
         int sig = 0;
-        if (sigwait(&sg->set, &sig) != 0) continue;
+        if (sigwait(&sg->set, &sig) != 0)
+            continue;
         if (sig == SIGHUP) {
             struct xt_err err = { 0 };
             if (sg->server->source.conf.tls_cert && http_server_reload_tls(sg->server->http, &err) != XT_OK)
@@ -178,7 +212,8 @@ static void *signals_main(void *arg) {
                 log_info("event=reload");
             continue;
         }
-        if (stopping) _exit(1);
+        if (stopping)
+            _exit(1);
         stopping = true;
         log_info("event=stop signal=%d", sig);
         sem_post(&sg->stop);
@@ -192,9 +227,11 @@ static void stop(struct server *s) {
     int64_t deadline = clock_mono_ns() + (int64_t)s->source.conf.stop_timeout_ms * 1000000;
     int64_t margin = (int64_t)s->source.conf.stop_timeout_ms * 1000000 / 5;
     atomic_store_explicit(&s->app.stopping, true, memory_order_relaxed);
-    if (s->http) http_server_quiesce(s->http);
+    if (s->http)
+        http_server_quiesce(s->http);
     jobs_stop(s->jobs);
-    if (s->http) http_server_stop(s->http, deadline - margin);
+    if (s->http)
+        http_server_stop(s->http, deadline - margin);
     if (s->app.ingest) {
         if (!ingest_stop(s->app.ingest, deadline - margin / 2)) {
             log_error("event=stop_forced message=\"the store did not return; nothing acknowledged is lost\"");
@@ -205,7 +242,8 @@ static void stop(struct server *s) {
     }
     auth_free(s->app.auth);
     rate_limiter_free(s->app.limiter);
-    if (s->store_open) store_close(&s->store);
+    if (s->store_open)
+        store_close(&s->store);
     conf_done(&s->source);
 }
 
@@ -214,7 +252,8 @@ int cmd_serve(int argc, char **argv, char **envp) {
     static struct signals sg;
     struct xt_err err = { 0 };
     int rest = 0;
-    if (!cmd_conf(argc, argv, envp, &s.source, &rest)) return 1;
+    if (!cmd_conf(argc, argv, envp, &s.source, &rest))
+        return 1;
     if (rest != argc) {
         fprintf(stderr, "xtrace: serve takes no arguments: \"%.40s\"\n", argv[rest]);
         return 1;
@@ -239,7 +278,8 @@ int cmd_serve(int argc, char **argv, char **envp) {
     }
     pthread_detach(thread);
     announce(&s);
-    while (sem_wait(&sg.stop) != 0) continue;
+    while (sem_wait(&sg.stop) != 0)
+        continue;
     stop(&s);
     log_info("event=stopped");
     return 0;

@@ -6,9 +6,11 @@
 #include "cmd/cmd.h"
 
 /* Options first, then exactly `want` arguments. */
-static bool load(int argc, char **argv, char **envp, int want, const char *usage, struct conf_source *c, char ***ret_args) {
+static bool load(int argc, char **argv, char **envp, int want, const char *usage, struct conf_source *c,
+                 char ***ret_args) {
     int rest = 0;
-    if (!cmd_conf(argc, argv, envp, c, &rest)) return false;
+    if (!cmd_conf(argc, argv, envp, c, &rest))
+        return false;
     if (argc - rest == want) {
         *ret_args = argv + rest;
         return true;
@@ -24,8 +26,10 @@ int cmd_check(int argc, char **argv, char **envp) {
     struct xt_err err = { 0 };
     char **args = NULL;
     bool deep = argc > 0 && strcmp(argv[0], "--deep") == 0;
-    if (deep) argc--, argv++;
-    if (!load(argc, argv, envp, 0, "check [--deep] [options]", &c, &args)) return 1;
+    if (deep)
+        argc--, argv++;
+    if (!load(argc, argv, envp, 0, "check [--deep] [options]", &c, &args))
+        return 1;
     enum xt_code rc = cmd_open_store(&c.conf, STORE_LOOK, &s, &err);
     if (rc == XT_OK) {
         struct buf report;
@@ -36,7 +40,8 @@ int cmd_check(int argc, char **argv, char **envp) {
         store_close(&s);
     }
     conf_done(&c);
-    if (rc != XT_OK) return cmd_fail(&err);
+    if (rc != XT_OK)
+        return cmd_fail(&err);
     puts("ok");
     return 0;
 }
@@ -46,11 +51,14 @@ int cmd_migrate(int argc, char **argv, char **envp) {
     struct store s;
     struct xt_err err = { 0 };
     char **args = NULL;
-    if (!load(argc, argv, envp, 0, "migrate [options]", &c, &args)) return 1;
+    if (!load(argc, argv, envp, 0, "migrate [options]", &c, &args))
+        return 1;
     enum xt_code rc = cmd_open_store(&c.conf, STORE_WRITE, &s, &err);
-    if (rc == XT_OK) store_close(&s);
+    if (rc == XT_OK)
+        store_close(&s);
     conf_done(&c);
-    if (rc != XT_OK) return cmd_fail(&err);
+    if (rc != XT_OK)
+        return cmd_fail(&err);
     puts("the store is up to date");
     return 0;
 }
@@ -60,13 +68,15 @@ int cmd_backup(int argc, char **argv, char **envp) {
     struct store s;
     struct xt_err err = { 0 };
     char **args = NULL;
-    if (!load(argc, argv, envp, 1, "backup [options] FILE", &c, &args)) return 1;
+    if (!load(argc, argv, envp, 1, "backup [options] FILE", &c, &args))
+        return 1;
     enum xt_code rc = cmd_open_store(&c.conf, STORE_COPY, &s, &err);
     if (rc == XT_OK) {
         rc = s.ops->backup(&s, args[0], &err);
         store_close(&s);
     }
-    if (rc == XT_OK) printf("backup written to %s\n", args[0]);
+    if (rc == XT_OK)
+        printf("backup written to %s\n", args[0]);
     conf_done(&c);
     return rc == XT_OK ? 0 : cmd_fail(&err);
 }
@@ -75,10 +85,12 @@ int cmd_restore(int argc, char **argv, char **envp) {
     struct conf_source c;
     struct xt_err err = { 0 };
     char **args = NULL;
-    if (!load(argc, argv, envp, 1, "restore [options] FILE", &c, &args)) return 1;
+    if (!load(argc, argv, envp, 1, "restore [options] FILE", &c, &args))
+        return 1;
     char *url = cmd_store_url(&c.conf);
     enum xt_code rc = url ? store_restore(url, args[0], &err) : xt_fail(&err, XT_ENOMEM, "out of memory");
-    if (rc == XT_OK) printf("restored from %s\n", args[0]);
+    if (rc == XT_OK)
+        printf("restored from %s\n", args[0]);
     free(url);
     conf_done(&c);
     return rc == XT_OK ? 0 : cmd_fail(&err);

@@ -14,9 +14,9 @@
 enum kind { KIND_STR, KIND_U64, KIND_BOOL };
 
 struct option {
-    const char *key;   /* file key; the flag is --key */
-    const char *env;   /* environment variable */
-    const char *env2;  /* read when `env` is unset (an empty `env` blocks it: contract section 1) */
+    const char *key;  /* file key; the flag is --key */
+    const char *env;  /* environment variable */
+    const char *env2; /* read when `env` is unset (an empty `env` blocks it: contract section 1) */
     enum kind kind;
     bool lenient;      /* the original's own: an unreadable value warns and gives the default */
     bool secret;       /* never printed */
@@ -28,20 +28,25 @@ struct option {
 };
 
 #define F(field) offsetof(struct conf, field)
-#define STR(key, env, field, def, help) { key, env, NULL, KIND_STR, false, false, F(field), def, 0, 0, "", help }
-#define SECRET(key, env, env2, field, help) { key, env, env2, KIND_STR, false, true, F(field), NULL, 0, 0, "", help }
+#define STR(key, env, field, def, help) \
+    { key, env, NULL, KIND_STR, false, false, F(field), def, 0, 0, "", help }
+#define SECRET(key, env, env2, field, help) \
+    { key, env, env2, KIND_STR, false, true, F(field), NULL, 0, 0, "", help }
 #define NUM(key, env, field, def, min, max, unit, help) \
     { key, env, NULL, KIND_U64, false, false, F(field), def, min, max, unit, help }
 #define OLDNUM(key, env, field, def, min, max, unit, help) \
     { key, env, NULL, KIND_U64, true, false, F(field), def, min, max, unit, help }
-#define FLAG(key, env, field, def, help) { key, env, NULL, KIND_BOOL, false, false, F(field), def, 0, 0, "", help }
-#define OLDFLAG(key, env, field, def, help) { key, env, NULL, KIND_BOOL, true, false, F(field), def, 0, 0, "", help }
+#define FLAG(key, env, field, def, help) \
+    { key, env, NULL, KIND_BOOL, false, false, F(field), def, 0, 0, "", help }
+#define OLDFLAG(key, env, field, def, help) \
+    { key, env, NULL, KIND_BOOL, true, false, F(field), def, 0, 0, "", help }
 #define GIB (UINT64_C(1) << 30)
 #define HOUR_MS 3600000
 
 static const struct option options[] = {
     STR("database-url", "DATABASE_URL", database_url, NULL, "Store: sqlite:PATH. Unset: SQLite in the data directory"),
-    STR("data-dir", "XTRACE_DATA_DIR", data_dir, "./xtrace-data", "Directory of the embedded store, its lock and the token"),
+    STR("data-dir", "XTRACE_DATA_DIR", data_dir, "./xtrace-data",
+        "Directory of the embedded store, its lock and the token"),
     SECRET("bearer-token", "API_BEARER_TOKEN", NULL, bearer_token,
            "Token of the default project, all rights. Unset without DATABASE_URL: made on first start and kept"),
     SECRET("public-key", "XTRACE_PUBLIC_KEY", "LANGFUSE_PUBLIC_KEY", public_key, "User name of Basic authorisation"),
@@ -53,33 +58,49 @@ static const struct option options[] = {
          "Lists of the default project show records that state another projectId"),
     STR("internal-auth", "XTRACE_INTERNAL_AUTH", internal_auth, "auto",
         "/metrics and /api/internal/: auto (open on loopback), open, required"),
-    OLDNUM("rate-limit-qps", "RATE_LIMIT_QPS", rate_qps, "20", 1, UINT32_MAX, "requests/s", "Refill of a credential's query bucket"),
-    OLDNUM("rate-limit-burst", "RATE_LIMIT_BURST", rate_burst, "40", 1, UINT32_MAX, "requests", "Size of a credential's query bucket"),
+    OLDNUM("rate-limit-qps", "RATE_LIMIT_QPS", rate_qps, "20", 1, UINT32_MAX, "requests/s",
+           "Refill of a credential's query bucket"),
+    OLDNUM("rate-limit-burst", "RATE_LIMIT_BURST", rate_burst, "40", 1, UINT32_MAX, "requests",
+           "Size of a credential's query bucket"),
     STR("bind-addr", "BIND_ADDR", bind_addr, "127.0.0.1:8742", "Address to listen on: IP:port or [v6]:port"),
-    STR("cors-origins", "XTRACE_CORS_ORIGINS", cors_origins, "", "Origins that browsers may call from, comma-separated, or *"),
+    STR("cors-origins", "XTRACE_CORS_ORIGINS", cors_origins, "",
+        "Origins that browsers may call from, comma-separated, or *"),
     STR("tls-cert", "XTRACE_TLS_CERT", tls_cert, NULL, "Certificate chain (PEM file); read again on SIGHUP"),
     STR("tls-key", "XTRACE_TLS_KEY", tls_key, NULL, "Private key (PEM file)"),
-    OLDNUM("max-request-body-bytes", "XTRACE_MAX_REQUEST_BODY_BYTES", max_body, "20971520", 0, GIB, "bytes", "Largest request body"),
-    NUM("inflate-ratio", "XTRACE_INFLATE_RATIO", inflate_ratio, "4", 1, 1000, "", "A compressed body may inflate to this many times the largest body"),
-    NUM("max-connections", "XTRACE_MAX_CONNECTIONS", max_connections, "4096", 1, 100000, "", "Connections held at once"),
-    NUM("http-threads", "XTRACE_HTTP_THREADS", http_threads, "0", 0, 64, "", "Threads that read and decode; 0: one a core, at most 4"),
+    OLDNUM("max-request-body-bytes", "XTRACE_MAX_REQUEST_BODY_BYTES", max_body, "20971520", 0, GIB, "bytes",
+           "Largest request body"),
+    NUM("inflate-ratio", "XTRACE_INFLATE_RATIO", inflate_ratio, "4", 1, 1000, "",
+        "A compressed body may inflate to this many times the largest body"),
+    NUM("max-connections", "XTRACE_MAX_CONNECTIONS", max_connections, "4096", 1, 100000, "",
+        "Connections held at once"),
+    NUM("http-threads", "XTRACE_HTTP_THREADS", http_threads, "0", 0, 64, "",
+        "Threads that read and decode; 0: one a core, at most 4"),
     NUM("body-budget-bytes", "XTRACE_BODY_BUDGET_BYTES", body_budget, "268435456", 1 << 20, 64 * GIB, "bytes",
         "Request bodies under way, all connections together; beyond it callers are told to retry"),
-    NUM("idle-timeout-ms", "XTRACE_IDLE_TIMEOUT_MS", idle_timeout_ms, "60000", 100, HOUR_MS, "ms", "A silent connection is closed after this"),
-    NUM("header-timeout-ms", "XTRACE_HEADER_TIMEOUT_MS", header_timeout_ms, "10000", 100, HOUR_MS, "ms", "Time for a request's headers"),
-    NUM("request-timeout-ms", "XTRACE_REQUEST_TIMEOUT_MS", request_timeout_ms, "60000", 100, HOUR_MS, "ms", "Time for a request's body"),
+    NUM("idle-timeout-ms", "XTRACE_IDLE_TIMEOUT_MS", idle_timeout_ms, "60000", 100, HOUR_MS, "ms",
+        "A silent connection is closed after this"),
+    NUM("header-timeout-ms", "XTRACE_HEADER_TIMEOUT_MS", header_timeout_ms, "10000", 100, HOUR_MS, "ms",
+        "Time for a request's headers"),
+    NUM("request-timeout-ms", "XTRACE_REQUEST_TIMEOUT_MS", request_timeout_ms, "60000", 100, HOUR_MS, "ms",
+        "Time for a request's body"),
     NUM("queue-max-bytes", "XTRACE_QUEUE_MAX_BYTES", queue_max_bytes, "134217728", 1 << 20, 64 * GIB, "bytes",
         "Decoded batches waiting to be written; beyond it callers are told to retry"),
     NUM("ingest-deadline-ms", "XTRACE_INGEST_DEADLINE_MS", ingest_deadline_ms, "4000", 10, HOUR_MS, "ms",
         "A write that is not durable by then is told to retry"),
-    NUM("group-max-records", "XTRACE_GROUP_MAX_RECORDS", group_max_records, "5000", 1, 1000000, "", "Records of one transaction"),
-    NUM("stop-timeout-ms", "XTRACE_STOP_TIMEOUT_MS", stop_timeout_ms, "10000", 100, HOUR_MS, "ms", "Time for an orderly stop"),
-    NUM("query-timeout-ms", "XTRACE_QUERY_TIMEOUT_MS", query_timeout_ms, "10000", 10, HOUR_MS, "ms", "Time for one query; then 504"),
+    NUM("group-max-records", "XTRACE_GROUP_MAX_RECORDS", group_max_records, "5000", 1, 1000000, "",
+        "Records of one transaction"),
+    NUM("stop-timeout-ms", "XTRACE_STOP_TIMEOUT_MS", stop_timeout_ms, "10000", 100, HOUR_MS, "ms",
+        "Time for an orderly stop"),
+    NUM("query-timeout-ms", "XTRACE_QUERY_TIMEOUT_MS", query_timeout_ms, "10000", 10, HOUR_MS, "ms",
+        "Time for one query; then 504"),
     NUM("query-threads", "XTRACE_QUERY_THREADS", query_threads, "4", 1, 64, "", "Queries running at once"),
     NUM("query-queue", "XTRACE_QUERY_QUEUE", query_queue, "64", 0, 100000, "", "Queries waiting; beyond it 503"),
-    NUM("cache-bytes", "XTRACE_CACHE_BYTES", cache_bytes, "67108864", 1 << 20, 64 * GIB, "bytes", "Page cache of the embedded store's writer"),
-    NUM("traces-retention-days", "TRACES_RETENTION_DAYS", traces_retention_days, "90", 0, 100000, "days", "Traces are removed this long after they were created; 0 keeps them"),
-    NUM("metrics-retention-days", "METRICS_RETENTION_DAYS", metrics_retention_days, "30", 0, 100000, "days", "Samples older than this are removed; 0 keeps them"),
+    NUM("cache-bytes", "XTRACE_CACHE_BYTES", cache_bytes, "67108864", 1 << 20, 64 * GIB, "bytes",
+        "Page cache of the embedded store's writer"),
+    NUM("traces-retention-days", "TRACES_RETENTION_DAYS", traces_retention_days, "90", 0, 100000, "days",
+        "Traces are removed this long after they were created; 0 keeps them"),
+    NUM("metrics-retention-days", "METRICS_RETENTION_DAYS", metrics_retention_days, "30", 0, 100000, "days",
+        "Samples older than this are removed; 0 keeps them"),
     STR("log", "XTRACE_LOG", log_level, "info", "error, warn, info or debug; lines go to stderr"),
 };
 #define OPTION_COUNT (sizeof options / sizeof options[0])
@@ -95,9 +116,11 @@ static bool parse_bool(const struct option *o, struct str v, bool *ret) {
         *ret = str_eq_c(v, "1") || str_eq_nocase(v, STR_LIT("true"));
         return true;
     }
-    if (str_eq_c(v, "1") || str_eq_nocase(v, STR_LIT("true")) || str_eq_nocase(v, STR_LIT("on")) || str_eq_nocase(v, STR_LIT("yes")))
+    if (str_eq_c(v, "1") || str_eq_nocase(v, STR_LIT("true")) || str_eq_nocase(v, STR_LIT("on")) ||
+        str_eq_nocase(v, STR_LIT("yes")))
         *ret = true;
-    else if (str_eq_c(v, "0") || str_eq_nocase(v, STR_LIT("false")) || str_eq_nocase(v, STR_LIT("off")) || str_eq_nocase(v, STR_LIT("no")))
+    else if (str_eq_c(v, "0") || str_eq_nocase(v, STR_LIT("false")) || str_eq_nocase(v, STR_LIT("off")) ||
+             str_eq_nocase(v, STR_LIT("no")))
         *ret = false;
     else
         return false;
@@ -113,14 +136,16 @@ static enum xt_code set_option(struct conf *c, const struct option *o, const cha
         return XT_OK;
     }
     if (o->kind == KIND_BOOL) {
-        if (parse_bool(o, v, (bool *)field_of(c, o))) return XT_OK;
+        if (parse_bool(o, v, (bool *)field_of(c, o)))
+            return XT_OK;
         return xt_fail(err, XT_EINVAL, "%s: must be on or off, not \"%.*s\"", where, STR_FMT(str_sub(v, 0, 40)));
     }
     uint64_t n = 0;
     uint64_t *field = field_of(c, o);
     if (!str_to_u64(v, &n)) {
         if (!o->lenient)
-            return xt_fail(err, XT_EINVAL, "%s: must be a whole number, not \"%.*s\"", where, STR_FMT(str_sub(v, 0, 40)));
+            return xt_fail(err, XT_EINVAL, "%s: must be a whole number, not \"%.*s\"", where,
+                           STR_FMT(str_sub(v, 0, 40)));
         buf_printf(warnings, "%s: not a whole number: \"%.*s\"; using %s\n", where, STR_FMT(str_sub(v, 0, 40)), o->def);
         str_to_u64(str_c(o->def), field);
         return XT_OK;
@@ -134,25 +159,29 @@ static enum xt_code set_option(struct conf *c, const struct option *o, const cha
 
 static const struct option *find_key(struct str key) {
     for (size_t i = 0; i < OPTION_COUNT; i++)
-        if (str_eq_c(key, options[i].key)) return &options[i];
+        if (str_eq_c(key, options[i].key))
+            return &options[i];
     return NULL;
 }
 
 static const char *env_get(char **envp, const char *name) {
     size_t n = strlen(name);
     for (char **e = envp; name[0] && e && *e; e++)
-        if (strncmp(*e, name, n) == 0 && (*e)[n] == '=') return *e + n + 1;
+        if (strncmp(*e, name, n) == 0 && (*e)[n] == '=')
+            return *e + n + 1;
     return NULL;
 }
 
 static enum xt_code read_file(const char *path, char **ret, struct xt_err *err) {
     FILE *f = fopen(path, "re");
-    if (!f) return xt_fail(err, XT_EINVAL, "config file %s: %s", path, strerror(errno));
+    if (!f)
+        return xt_fail(err, XT_EINVAL, "config file %s: %s", path, strerror(errno));
     struct buf b;
     buf_init(&b, 1 << 20);
     char chunk[4096];
     size_t n;
-    while ((n = fread(chunk, 1, sizeof chunk, f)) > 0) buf_add(&b, chunk, n);
+    while ((n = fread(chunk, 1, sizeof chunk, f)) > 0)
+        buf_add(&b, chunk, n);
     bool bad = ferror(f) != 0 || b.failed || memchr(b.p ? b.p : "", 0, b.n) != NULL;
     fclose(f);
     if (bad) {
@@ -171,13 +200,16 @@ static enum xt_code parse_file(const char *path, char *text, const char **values
         line++;
         *end = 0;
         struct str s = str_trim(str_c(p));
-        if (s.n == 0 || s.p[0] == '#') continue;
+        if (s.n == 0 || s.p[0] == '#')
+            continue;
         size_t eq = str_find(s, '=');
-        if (eq == s.n) return xt_fail(err, XT_EINVAL, "%s:%u: expected `key = value`", path, line);
+        if (eq == s.n)
+            return xt_fail(err, XT_EINVAL, "%s:%u: expected `key = value`", path, line);
         struct str key = str_trim(str_sub(s, 0, eq));
         struct str value = str_trim(str_sub(s, eq + 1, s.n));
         const struct option *o = find_key(key);
-        if (!o) return xt_fail(err, XT_EINVAL, "%s:%u: unknown key \"%.*s\"", path, line, STR_FMT(str_sub(key, 0, 60)));
+        if (!o)
+            return xt_fail(err, XT_EINVAL, "%s:%u: unknown key \"%.*s\"", path, line, STR_FMT(str_sub(key, 0, 60)));
         char *v = p + (value.p - p); /* inside the mutable line */
         v[value.n] = 0;
         values[o - options] = v;
@@ -202,9 +234,12 @@ static enum xt_code parse_flags(int argc, char **argv, const char **values, cons
         if (!o && !is_config)
             return xt_fail(err, XT_EINVAL, "unknown option --%.*s (see xtrace --help)", STR_FMT(str_sub(key, 0, 60)));
         const char *value = eq < arg.n ? arg.p + eq + 1 : NULL;
-        if (!value && o && o->kind == KIND_BOOL) value = "true";
-        if (!value && i + 1 < argc) value = argv[++i];
-        if (!value) return xt_fail(err, XT_EINVAL, "option --%.*s needs a value", STR_FMT(key));
+        if (!value && o && o->kind == KIND_BOOL)
+            value = "true";
+        if (!value && i + 1 < argc)
+            value = argv[++i];
+        if (!value)
+            return xt_fail(err, XT_EINVAL, "option --%.*s needs a value", STR_FMT(key));
         if (is_config)
             *ret_config = value;
         else
@@ -217,8 +252,10 @@ static enum xt_code parse_flags(int argc, char **argv, const char **values, cons
 static enum xt_code check_combinations(const struct conf *c, struct xt_err *err) {
     if ((c->tls_cert == NULL) != (c->tls_key == NULL))
         return xt_fail(err, XT_EINVAL, "tls-cert and tls-key: give both or none");
-    if (strcmp(c->internal_auth, "auto") != 0 && strcmp(c->internal_auth, "open") != 0 && strcmp(c->internal_auth, "required") != 0)
-        return xt_fail(err, XT_EINVAL, "internal-auth: must be auto, open or required, not \"%.40s\"", c->internal_auth);
+    if (strcmp(c->internal_auth, "auto") != 0 && strcmp(c->internal_auth, "open") != 0 &&
+        strcmp(c->internal_auth, "required") != 0)
+        return xt_fail(err, XT_EINVAL, "internal-auth: must be auto, open or required, not \"%.40s\"",
+                       c->internal_auth);
     return XT_OK;
 }
 
@@ -228,12 +265,15 @@ enum xt_code conf_load(int argc, char **argv, char **envp, struct conf_source *r
     const char *config = env_get(envp, "XTRACE_CONFIG");
     memset(ret, 0, sizeof *ret);
     enum xt_code rc = parse_flags(argc, argv, flags, &config, ret_rest, err);
-    if (rc != XT_OK) return rc;
+    if (rc != XT_OK)
+        return rc;
     if (config && *config) {
         ret->owned = calloc(1, sizeof *ret->owned);
-        if (!ret->owned) return xt_fail(err, XT_ENOMEM, "out of memory");
+        if (!ret->owned)
+            return xt_fail(err, XT_ENOMEM, "out of memory");
         rc = read_file(config, &ret->owned->text, err);
-        if (rc == XT_OK) rc = parse_file(config, ret->owned->text, file, err);
+        if (rc == XT_OK)
+            rc = parse_file(config, ret->owned->text, file, err);
     }
     for (size_t i = 0; rc == XT_OK && i < OPTION_COUNT; i++) {
         const struct option *o = &options[i];
@@ -252,16 +292,21 @@ enum xt_code conf_load(int argc, char **argv, char **envp, struct conf_source *r
             value = file[i];
             snprintf(where, sizeof where, "%s", o->key);
         }
-        if (!value) value = o->def;
-        if (value) rc = set_option(&ret->conf, o, value, where, warnings, err);
+        if (!value)
+            value = o->def;
+        if (value)
+            rc = set_option(&ret->conf, o, value, where, warnings, err);
     }
-    if (rc == XT_OK) rc = check_combinations(&ret->conf, err);
-    if (rc != XT_OK) conf_done(ret);
+    if (rc == XT_OK)
+        rc = check_combinations(&ret->conf, err);
+    if (rc != XT_OK)
+        conf_done(ret);
     return rc;
 }
 
 void conf_done(struct conf_source *c) {
-    if (c->owned) free(c->owned->text);
+    if (c->owned)
+        free(c->owned->text);
     free(c->owned);
     c->owned = NULL;
 }
@@ -269,9 +314,9 @@ void conf_done(struct conf_source *c) {
 void conf_print_help(FILE *out) {
     for (size_t i = 0; i < OPTION_COUNT; i++) {
         const struct option *o = &options[i];
-        fprintf(out, "  --%s\n      %s%s%s%s%s%s.\n      Environment: %s%s%s\n", o->key, o->help, o->unit[0] ? " [" : "", o->unit,
-                o->unit[0] ? "]" : "", o->def && o->def[0] ? ". Default: " : "", o->def && o->def[0] ? o->def : "", o->env,
-                o->env2 ? ", else " : "", o->env2 ? o->env2 : "");
+        fprintf(out, "  --%s\n      %s%s%s%s%s%s.\n      Environment: %s%s%s\n", o->key, o->help,
+                o->unit[0] ? " [" : "", o->unit, o->unit[0] ? "]" : "", o->def && o->def[0] ? ". Default: " : "",
+                o->def && o->def[0] ? o->def : "", o->env, o->env2 ? ", else " : "", o->env2 ? o->env2 : "");
     }
 }
 
@@ -279,8 +324,9 @@ void conf_print_markdown(FILE *out) {
     fputs("| flag / file key | environment | default | meaning |\n| --- | --- | --- | --- |\n", out);
     for (size_t i = 0; i < OPTION_COUNT; i++) {
         const struct option *o = &options[i];
-        fprintf(out, "| `--%s` | `%s`%s%s%s | %s%s%s%s%s | %s |\n", o->key, o->env, o->env2 ? " or `" : "", o->env2 ? o->env2 : "",
-                o->env2 ? "`" : "", o->def && o->def[0] ? "`" : "", o->def && o->def[0] ? o->def : "unset",
-                o->def && o->def[0] ? "`" : "", o->unit[0] ? " " : "", o->unit, o->help);
+        fprintf(out, "| `--%s` | `%s`%s%s%s | %s%s%s%s%s | %s |\n", o->key, o->env, o->env2 ? " or `" : "",
+                o->env2 ? o->env2 : "", o->env2 ? "`" : "", o->def && o->def[0] ? "`" : "",
+                o->def && o->def[0] ? o->def : "unset", o->def && o->def[0] ? "`" : "", o->unit[0] ? " " : "", o->unit,
+                o->help);
     }
 }

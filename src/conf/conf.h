@@ -15,40 +15,41 @@
 
 struct conf {
     /* store */
-    const char *database_url;   /* DATABASE_URL; NULL: SQLite in data_dir */
-    const char *data_dir;       /* XTRACE_DATA_DIR, ./xtrace-data */
+    const char *database_url; /* DATABASE_URL; NULL: SQLite in data_dir */
+    const char *data_dir;     /* XTRACE_DATA_DIR, ./xtrace-data */
     /* access */
-    const char *bearer_token;   /* API_BEARER_TOKEN; NULL: generated (only without database_url) */
-    const char *public_key;     /* XTRACE_PUBLIC_KEY, falls back to LANGFUSE_PUBLIC_KEY when unset */
+    const char *bearer_token; /* API_BEARER_TOKEN; NULL: generated (only without database_url) */
+    const char *public_key;   /* XTRACE_PUBLIC_KEY, falls back to LANGFUSE_PUBLIC_KEY when unset */
     const char *secret_key;
-    const char *default_project; /* DEFAULT_PROJECT_ID, "default" */
-    bool open_compat;           /* XTRACE_ALLOW_UNAUTHENTICATED_COMPAT */
-    bool list_foreign_projects; /* D9 mode, default on: lists show records of every projectId of the tenant */
-    const char *internal_auth;  /* "auto" (open on loopback), "open", "required": /metrics and /api/internal/ (D7) */
+    const char *default_project;   /* DEFAULT_PROJECT_ID, "default" */
+    bool open_compat;              /* XTRACE_ALLOW_UNAUTHENTICATED_COMPAT */
+    bool list_foreign_projects;    /* D9 mode, default on: lists show records of every projectId of the tenant */
+    const char *internal_auth;     /* "auto" (open on loopback), "open", "required": /metrics and /api/internal/ (D7) */
     uint64_t rate_qps, rate_burst; /* RATE_LIMIT_QPS 20, RATE_LIMIT_BURST 40; 0 is refused */
     /* HTTP */
-    const char *bind_addr;      /* BIND_ADDR, 127.0.0.1:8742; IP:port, [v6]:port */
-    const char *cors_origins;   /* comma list, or "*" ; empty: no CORS */
+    const char *bind_addr;          /* BIND_ADDR, 127.0.0.1:8742; IP:port, [v6]:port */
+    const char *cors_origins;       /* comma list, or "*" ; empty: no CORS */
     const char *tls_cert, *tls_key; /* PEM files; both or none */
-    uint64_t max_body;          /* XTRACE_MAX_REQUEST_BODY_BYTES 20971520 */
-    uint64_t inflate_ratio;     /* inflated bytes may be max_body times this (D8), default 4 */
-    uint64_t max_connections;   /* 4096 */
-    uint64_t http_threads;      /* 0: one a core, at most 4 */
-    uint64_t body_budget;       /* bytes of bodies under way, all connections; default 256 MiB, at least one body */
+    uint64_t max_body;              /* XTRACE_MAX_REQUEST_BODY_BYTES 20971520 */
+    uint64_t inflate_ratio;         /* inflated bytes may be max_body times this (D8), default 4 */
+    uint64_t max_connections;       /* 4096 */
+    uint64_t http_threads;          /* 0: one a core, at most 4 */
+    uint64_t body_budget;           /* bytes of bodies under way, all connections; default 256 MiB, at least one body */
     uint64_t idle_timeout_ms, header_timeout_ms, request_timeout_ms; /* 60000, 10000, 60000 */
     /* ingest */
-    uint64_t queue_max_bytes;   /* 128 MiB */
+    uint64_t queue_max_bytes;    /* 128 MiB */
     uint64_t ingest_deadline_ms; /* 4000 */
-    uint64_t group_max_records; /* records of one transaction, default 5000 */
-    uint64_t stop_timeout_ms;   /* 10000 */
+    uint64_t group_max_records;  /* records of one transaction, default 5000 */
+    uint64_t stop_timeout_ms;    /* 10000 */
     /* store and queries */
-    uint64_t query_timeout_ms;  /* 10000 */
-    uint64_t query_threads;     /* 4: reads running at once */
-    uint64_t query_queue;       /* 64: reads waiting; beyond: 503 */
-    uint64_t cache_bytes;       /* SQLite page cache of the writer, 64 MiB */
-    uint64_t traces_retention_days, metrics_retention_days; /* TRACES_RETENTION_DAYS 90, METRICS_RETENTION_DAYS 30; 0 keeps */
+    uint64_t query_timeout_ms; /* 10000 */
+    uint64_t query_threads;    /* 4: reads running at once */
+    uint64_t query_queue;      /* 64: reads waiting; beyond: 503 */
+    uint64_t cache_bytes;      /* SQLite page cache of the writer, 64 MiB */
+    uint64_t traces_retention_days,
+        metrics_retention_days; /* TRACES_RETENTION_DAYS 90, METRICS_RETENTION_DAYS 30; 0 keeps */
     /* log */
-    const char *log_level;      /* XTRACE_LOG: error, warn, info, debug; default info */
+    const char *log_level; /* XTRACE_LOG: error, warn, info, debug; default info */
 };
 
 struct conf_file; /* the text that strings point into */

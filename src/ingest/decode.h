@@ -14,8 +14,8 @@ enum xt_code decode_native_observation(struct arena *scratch, struct str body, s
 /* POST /v1/metrics/batch. */
 enum xt_code decode_metrics_batch(struct arena *scratch, struct str body, struct batch *b, struct xt_err *err);
 /* ExportTraceServiceRequest. XT_EINVAL when the message cannot be decoded. */
-enum xt_code decode_otlp_traces_pb(struct arena *scratch, struct str body, struct batch *b, struct otlp_rejects *rejects,
-                                   struct xt_err *err);
+enum xt_code decode_otlp_traces_pb(struct arena *scratch, struct str body, struct batch *b,
+                                   struct otlp_rejects *rejects, struct xt_err *err);
 /* need_resource_spans: a request without the member is XT_EINVAL (contract 2.8), else it is an empty one (OTLP). */
 enum xt_code decode_otlp_traces_json(struct arena *scratch, struct str body, struct batch *b, bool need_resource_spans,
                                      struct otlp_rejects *rejects, struct xt_err *err);

@@ -69,7 +69,8 @@ struct ingest {
     _Atomic int64_t last_good, writing_since; /* monotonic; writing_since 0: not in a store call */
 };
 
-const double ingest_commit_bounds[INGEST_BUCKETS] = { 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, INFINITY };
+const double ingest_commit_bounds[INGEST_BUCKETS] = { 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05,
+                                                      0.1,   0.25,   0.5,   1,    2.5,   INFINITY };
 
 static void lock(struct ingest *in) { pthread_mutex_lock(&in->mu); }
 static void unlock(struct ingest *in) { pthread_mutex_unlock(&in->mu); }
@@ -78,7 +79,8 @@ static void unlock(struct ingest *in) { pthread_mutex_unlock(&in->mu); }
 
 struct ticket *ticket_new(struct ingest *in, struct batch *b, ingest_done *done, void *arg) {
     struct ticket *t = calloc(1, sizeof *t);
-    if (!t) return NULL;
+    if (!t)
+        return NULL;
     *t = (struct ticket){ .in = in, .batch = b, .done = done, .arg = arg, .refs = 1, .bytes = batch_bytes(b) };
     return t;
 }
@@ -87,7 +89,8 @@ static void ticket_drop(struct ticket *t) {
     lock(t->in);
     bool last = --t->refs == 0;
     unlock(t->in);
-    if (!last) return;
+    if (!last)
+        return;
     batch_free(t->batch);
     free(t->refusals);
     free(t);
@@ -100,9 +103,11 @@ enum xt_code ingest_submit(struct ingest *in, struct ticket *t, struct xt_err *e
     bool stopping = in->stopping;
     bool full = in->head != NULL && in->stats.queued_bytes + t->bytes > in->conf.queue_max_bytes;
     if (stopping || full) {
-        if (!stopping) in->stats.busy_refusals++;
+        if (!stopping)
+            in->stats.busy_refusals++;
         unlock(in);
-        if (stopping) return xt_fail(err, XT_EUNAVAILABLE, "Service Unavailable");
+        if (stopping)
+            return xt_fail(err, XT_EUNAVAILABLE, "Service Unavailable");
         return xt_fail(err, XT_EBUSY, "Too Many Requests");
     }
     t->state = TICKET_QUEUED;
@@ -134,7 +139,8 @@ bool ticket_abandon(struct ticket *t) {
 
 enum xt_code ingest_run(struct ingest *in, ingest_task *fn, void *arg, struct xt_err *err) {
     struct task *task = calloc(1, sizeof *task);
-    if (!task) return xt_fail(err, XT_ENOMEM, "out of memory");
+    if (!task)
+        return xt_fail(err, XT_ENOMEM, "out of memory");
     *task = (struct task){ .fn = fn, .arg = arg };
     lock(in);
     if (in->stopping) {
@@ -154,14 +160,19 @@ enum xt_code ingest_run(struct ingest *in, ingest_task *fn, void *arg, struct xt
 
 /* ---- writing ---- */
 
-static bool is_refusal(enum xt_code rc) { return rc == XT_EREFUSED || rc == XT_ESTORE || rc == XT_ETOOBIG || rc == XT_ESCHEMA; }
+static bool is_refusal(enum xt_code rc) {
+    return rc == XT_EREFUSED || rc == XT_ESTORE || rc == XT_ETOOBIG || rc == XT_ESCHEMA;
+}
 
 static void note_health(struct ingest *in, enum xt_code rc, const struct xt_err *err) {
     bool good = rc == XT_OK || is_refusal(rc); /* a store that refuses data is there */
     bool was = atomic_exchange_explicit(&in->good, good, memory_order_relaxed);
-    if (good) atomic_store_explicit(&in->last_good, clock_mono_ns(), memory_order_relaxed);
-    if (was && !good) log_error("event=store_unavailable code=%s message=\"%s\"", xt_code_word(rc), err->msg);
-    if (!was && good) log_info("event=store_recovered");
+    if (good)
+        atomic_store_explicit(&in->last_good, clock_mono_ns(), memory_order_relaxed);
+    if (was && !good)
+        log_error("event=store_unavailable code=%s message=\"%s\"", xt_code_word(rc), err->msg);
+    if (!was && good)
+        log_info("event=store_recovered");
 }
 
 static void count_commit(struct ingest *in, int64_t ns, size_t records) {
@@ -184,32 +195,39 @@ static size_t part_records(const struct batch_part *p) {
 
 static enum xt_code write_parts(struct ingest *in, const struct batch_part *parts, size_t n, struct xt_err *err) {
     size_t records = 0;
-    for (size_t i = 0; i < n; i++) records += part_records(&parts[i]);
-    if (records == 0) return XT_OK;
+    for (size_t i = 0; i < n; i++)
+        records += part_records(&parts[i]);
+    if (records == 0)
+        return XT_OK;
     int64_t start = clock_mono_ns();
     atomic_store_explicit(&in->writing_since, start, memory_order_relaxed);
     enum xt_code rc = in->store->ops->write(in->store, parts, n, err);
     atomic_store_explicit(&in->writing_since, 0, memory_order_relaxed);
-    if (rc == XT_OK) count_commit(in, clock_mono_ns() - start, records);
+    if (rc == XT_OK)
+        count_commit(in, clock_mono_ns() - start, records);
     note_health(in, rc, err);
     return rc;
 }
 
 static struct batch_part whole(const struct batch *b) {
-    return (struct batch_part){ .b = b, .trace_to = b->ntraces, .observation_to = b->nobservations, .sample_to = b->nsamples };
+    return (struct batch_part){
+        .b = b, .trace_to = b->ntraces, .observation_to = b->nobservations, .sample_to = b->nsamples
+    };
 }
 
 /* Records of a part in one line (traces, observations, samples): the piece [from, to) of it. */
 static struct batch_part slice(const struct batch_part *p, size_t from, size_t to) {
     struct batch_part r = *p;
     size_t nt = p->trace_to - p->trace_from, no = p->observation_to - p->observation_from;
-#define CUT(lo, hi, before, count) \
-    do { \
+#define CUT(lo, hi, before, count)                                                                 \
+    do {                                                                                           \
         size_t f_ = from > (before) ? from - (before) : 0, t_ = to > (before) ? to - (before) : 0; \
-        if (f_ > (count)) f_ = (count); \
-        if (t_ > (count)) t_ = (count); \
-        r.lo = p->lo + f_; \
-        r.hi = p->lo + t_; \
+        if (f_ > (count))                                                                          \
+            f_ = (count);                                                                          \
+        if (t_ > (count))                                                                          \
+            t_ = (count);                                                                          \
+        r.lo = p->lo + f_;                                                                         \
+        r.hi = p->lo + t_;                                                                         \
     } while (0)
     CUT(trace_from, trace_to, 0, nt);
     CUT(observation_from, observation_to, nt, no);
@@ -239,14 +257,17 @@ static void refuse(struct ingest *in, struct ticket *t, const struct batch_part 
     } else {
         id = p->b->samples[index].name;
     }
-    log_warn("event=record_refused kind=%s id=\"%.*s\" index=%zu reason=\"%s\"", word, STR_FMT(str_sub(id, 0, 120)), index, err->msg);
+    log_warn("event=record_refused kind=%s id=\"%.*s\" index=%zu reason=\"%s\"", word, STR_FMT(str_sub(id, 0, 120)),
+             index, err->msg);
     arena_done(&a);
     t->refused_total++;
     lock(in);
     in->stats.refused_records++;
     unlock(in);
-    if (!t->refusals) t->refusals = calloc(REFUSALS_MAX, sizeof *t->refusals);
-    if (!t->refusals || t->nrefusals == REFUSALS_MAX) return;
+    if (!t->refusals)
+        t->refusals = calloc(REFUSALS_MAX, sizeof *t->refusals);
+    if (!t->refusals || t->nrefusals == REFUSALS_MAX)
+        return;
     struct refusal *r = &t->refusals[t->nrefusals++];
     r->kind = kind;
     r->index = index;
@@ -257,7 +278,8 @@ static void refuse(struct ingest *in, struct ticket *t, const struct batch_part 
  * is log2 of the records. */
 static enum xt_code write_halving(struct ingest *in, struct ticket *t, const struct batch_part *p, struct xt_err *err) {
     enum xt_code rc = write_parts(in, p, 1, err);
-    if (!is_refusal(rc)) return rc;
+    if (!is_refusal(rc))
+        return rc;
     size_t n = part_records(p);
     if (n <= 1) {
         refuse(in, t, p, err);
@@ -272,10 +294,12 @@ static void write_group(struct ingest *in, struct ticket **group, size_t n) {
     struct batch_part parts[GROUP_MAX_TICKETS];
     struct xt_err err = { 0 };
     assert(n > 0 && n <= GROUP_MAX_TICKETS);
-    for (size_t i = 0; i < n; i++) parts[i] = whole(group[i]->batch);
+    for (size_t i = 0; i < n; i++)
+        parts[i] = whole(group[i]->batch);
     enum xt_code rc = write_parts(in, parts, n, &err);
     if (!is_refusal(rc)) {
-        for (size_t i = 0; i < n; i++) group[i]->code = rc, group[i]->err = err;
+        for (size_t i = 0; i < n; i++)
+            group[i]->code = rc, group[i]->err = err;
         return;
     }
     lock(in);
@@ -307,9 +331,11 @@ static size_t take_group(struct ingest *in, struct ticket **group, struct ticket
     while (in->head && n < GROUP_MAX_TICKETS) {
         struct ticket *t = in->head;
         size_t r = batch_records(t->batch);
-        if (t->state == TICKET_QUEUED && n > 0 && records + r > in->conf.group_max_records) break;
+        if (t->state == TICKET_QUEUED && n > 0 && records + r > in->conf.group_max_records)
+            break;
         in->head = t->next;
-        if (!in->head) in->tail = NULL;
+        if (!in->head)
+            in->tail = NULL;
         in->stats.queued_bytes -= t->bytes;
         in->stats.queued_tickets--;
         if (t->state == TICKET_ABANDONED) {
@@ -328,7 +354,8 @@ static struct task *take_task(struct ingest *in) {
     struct task *task = in->task_head;
     if (task) {
         in->task_head = task->next;
-        if (!in->task_head) in->task_tail = NULL;
+        if (!in->task_head)
+            in->task_tail = NULL;
     }
     return task;
 }
@@ -366,8 +393,10 @@ static void *writer_main(void *arg) {
     lock(in);
     while (group) {
         bool probe_due = false;
-        while (!in->head && !in->task_head && !in->stopping && !probe_due) probe_due = wait_for_work(in);
-        if (!in->head && !in->task_head && in->stopping) break;
+        while (!in->head && !in->task_head && !in->stopping && !probe_due)
+            probe_due = wait_for_work(in);
+        if (!in->head && !in->task_head && in->stopping)
+            break;
         struct ticket *dropped = NULL;
         size_t n = take_group(in, group, &dropped);
         struct task *task = take_task(in);
@@ -379,13 +408,18 @@ static void *writer_main(void *arg) {
             ticket_drop(t);
         }
         if (give_up)
-            for (size_t i = 0; i < n; i++) group[i]->code = XT_EUNAVAILABLE, group[i]->err = stopped;
+            for (size_t i = 0; i < n; i++)
+                group[i]->code = XT_EUNAVAILABLE, group[i]->err = stopped;
         else if (n)
             write_group(in, group, n);
-        for (size_t i = 0; i < n; i++) deliver(in, group[i]);
-        if (probe_due) probe(in);
-        if (task) run_task(in, task);
-        if (n) in->store->ops->tidy(in->store);
+        for (size_t i = 0; i < n; i++)
+            deliver(in, group[i]);
+        if (probe_due)
+            probe(in);
+        if (task)
+            run_task(in, task);
+        if (n)
+            in->store->ops->tidy(in->store);
         lock(in);
     }
     in->ended = true;
@@ -399,7 +433,8 @@ static void *writer_main(void *arg) {
 
 enum xt_code ingest_start(struct store *s, const struct ingest_conf *conf, struct ingest **ret, struct xt_err *err) {
     struct ingest *in = calloc(1, sizeof *in);
-    if (!in) return xt_fail(err, XT_ENOMEM, "out of memory");
+    if (!in)
+        return xt_fail(err, XT_ENOMEM, "out of memory");
     in->store = s;
     in->conf = *conf;
     atomic_init(&in->good, true);
@@ -425,21 +460,26 @@ bool ingest_stop(struct ingest *in, int64_t deadline_mono_ns) {
     lock(in);
     in->stopping = true;
     pthread_cond_signal(&in->wake);
-    while (!in->ended && pthread_cond_timedwait(&in->end_cv, &in->mu, &ts) != ETIMEDOUT) continue;
+    while (!in->ended && pthread_cond_timedwait(&in->end_cv, &in->mu, &ts) != ETIMEDOUT)
+        continue;
     if (!in->ended) { /* a last half second to answer what is queued, unless the thread hangs in the store */
         in->give_up = true;
         ts.tv_nsec += 500000000;
-        if (ts.tv_nsec >= NS_PER_SEC) ts.tv_nsec -= NS_PER_SEC, ts.tv_sec++;
-        while (!in->ended && pthread_cond_timedwait(&in->end_cv, &in->mu, &ts) != ETIMEDOUT) continue;
+        if (ts.tv_nsec >= NS_PER_SEC)
+            ts.tv_nsec -= NS_PER_SEC, ts.tv_sec++;
+        while (!in->ended && pthread_cond_timedwait(&in->end_cv, &in->mu, &ts) != ETIMEDOUT)
+            continue;
     }
     bool ended = in->ended;
     unlock(in);
-    if (ended) pthread_join(in->thread, NULL);
+    if (ended)
+        pthread_join(in->thread, NULL);
     return ended;
 }
 
 void ingest_free(struct ingest *in) {
-    if (!in) return;
+    if (!in)
+        return;
     pthread_mutex_destroy(&in->mu);
     pthread_cond_destroy(&in->wake);
     pthread_cond_destroy(&in->end_cv);

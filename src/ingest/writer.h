@@ -69,9 +69,9 @@ void ingest_free(struct ingest *in); /* after ingest_stop returned true */
 struct ingest_stats {
     uint64_t queued_tickets, queued_bytes, groups, records, committed_batches, refused_records, failed_batches;
     uint64_t busy_refusals, abandoned, splits, dropped_points;
-    int64_t oldest_queued_ns;                       /* age of the oldest queued ticket, 0: none */
-    uint64_t commit_buckets[INGEST_BUCKETS];        /* groups whose commit took <= the bound of the bucket */
-    double commit_seconds;                          /* sum */
+    int64_t oldest_queued_ns;                /* age of the oldest queued ticket, 0: none */
+    uint64_t commit_buckets[INGEST_BUCKETS]; /* groups whose commit took <= the bound of the bucket */
+    double commit_seconds;                   /* sum */
 };
 extern const double ingest_commit_bounds[INGEST_BUCKETS]; /* seconds, ascending; the last is +Inf */
 void ingest_stats_get(struct ingest *in, struct ingest_stats *ret);

@@ -10,7 +10,8 @@
 #include "base/clock.h"
 #include "base/log.h"
 
-#define FIRST_RUN_NS (600 * NS_PER_SEC) /* after the start: old data that is being loaded again gets some time to be read */
+#define FIRST_RUN_NS \
+    (600 * NS_PER_SEC) /* after the start: old data that is being loaded again gets some time to be read */
 #define INTERVAL_NS (3600 * NS_PER_SEC)
 
 struct retention {
@@ -53,8 +54,10 @@ static void slice(struct store *s, bool writable, void *arg) {
         }
         r->slices++;
     }
-    if (more && ingest_run(r->jobs->ingest, slice, r, &err) == XT_OK) return;
-    if (r->slices > 1) log_info("event=retention kind=%s slices=%llu", r->word, (unsigned long long)r->slices);
+    if (more && ingest_run(r->jobs->ingest, slice, r, &err) == XT_OK)
+        return;
+    if (r->slices > 1)
+        log_info("event=retention kind=%s slices=%llu", r->word, (unsigned long long)r->slices);
     retention_over(r);
 }
 
@@ -64,12 +67,15 @@ static void start_round(struct jobs *j) {
         struct xt_err err = { 0 };
         pthread_mutex_lock(&j->mu);
         bool skip = r->days == 0 || r->running || j->stop;
-        if (!skip) r->running = true;
+        if (!skip)
+            r->running = true;
         pthread_mutex_unlock(&j->mu);
-        if (skip) continue;
+        if (skip)
+            continue;
         r->cutoff = time_add(clock_now_ns(), -r->days * NS_PER_DAY);
         r->slices = 0;
-        if (ingest_run(j->ingest, slice, r, &err) != XT_OK) retention_over(r);
+        if (ingest_run(j->ingest, slice, r, &err) != XT_OK)
+            retention_over(r);
     }
 }
 
@@ -79,7 +85,8 @@ static void *jobs_main(void *arg) {
     pthread_mutex_lock(&j->mu);
     while (!j->stop) {
         struct timespec ts = { .tv_sec = due / NS_PER_SEC, .tv_nsec = due % NS_PER_SEC };
-        if (pthread_cond_timedwait(&j->wake, &j->mu, &ts) != ETIMEDOUT || j->stop) continue;
+        if (pthread_cond_timedwait(&j->wake, &j->mu, &ts) != ETIMEDOUT || j->stop)
+            continue;
         pthread_mutex_unlock(&j->mu);
         start_round(j);
         due = clock_mono_ns() + INTERVAL_NS;
@@ -91,10 +98,15 @@ static void *jobs_main(void *arg) {
 
 enum xt_code jobs_start(const struct conf *conf, struct ingest *in, struct jobs **ret, struct xt_err *err) {
     struct jobs *j = calloc(1, sizeof *j);
-    if (!j) return xt_fail(err, XT_ENOMEM, "out of memory");
+    if (!j)
+        return xt_fail(err, XT_ENOMEM, "out of memory");
     j->ingest = in;
-    j->work[0] = (struct retention){ .jobs = j, .kind = RETAIN_TRACES, .word = "traces", .days = (int64_t)conf->traces_retention_days };
-    j->work[1] = (struct retention){ .jobs = j, .kind = RETAIN_SAMPLES, .word = "samples", .days = (int64_t)conf->metrics_retention_days };
+    j->work[0] = (struct retention){
+        .jobs = j, .kind = RETAIN_TRACES, .word = "traces", .days = (int64_t)conf->traces_retention_days
+    };
+    j->work[1] = (struct retention){
+        .jobs = j, .kind = RETAIN_SAMPLES, .word = "samples", .days = (int64_t)conf->metrics_retention_days
+    };
     pthread_mutex_init(&j->mu, NULL);
     pthread_condattr_t ca;
     pthread_condattr_init(&ca);
@@ -111,7 +123,8 @@ enum xt_code jobs_start(const struct conf *conf, struct ingest *in, struct jobs 
 }
 
 void jobs_stop(struct jobs *j) {
-    if (!j) return;
+    if (!j)
+        return;
     int64_t until = clock_mono_ns() + 2 * NS_PER_SEC; /* a slice in a store that hangs must not hold the stop */
     struct timespec ts = { .tv_sec = until / NS_PER_SEC, .tv_nsec = until % NS_PER_SEC };
     pthread_mutex_lock(&j->mu);
@@ -121,10 +134,12 @@ void jobs_stop(struct jobs *j) {
     pthread_join(j->thread, NULL);
     pthread_mutex_lock(&j->mu);
     int rc = 0;
-    while ((j->work[0].running || j->work[1].running) && rc != ETIMEDOUT) rc = pthread_cond_timedwait(&j->idle, &j->mu, &ts);
+    while ((j->work[0].running || j->work[1].running) && rc != ETIMEDOUT)
+        rc = pthread_cond_timedwait(&j->idle, &j->mu, &ts);
     bool busy = j->work[0].running || j->work[1].running;
     pthread_mutex_unlock(&j->mu);
-    if (busy) return; /* the process is about to end; the slice still points here */
+    if (busy)
+        return; /* the process is about to end; the slice still points here */
     pthread_mutex_destroy(&j->mu);
     pthread_cond_destroy(&j->wake);
     pthread_cond_destroy(&j->idle);

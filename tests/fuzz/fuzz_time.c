@@ -27,7 +27,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     CHECK(time_parse_rfc3339((struct str){ text, n }, &again) == TIME_OK && again == ns);
     n = time_format_z(ns, text);
     CHECK(n < TIME_TEXT_MAX);
-    enum time_parse z = time_parse_rfc3339((struct str){ text, n }, &again); /* the earliest microsecond may lie outside */
+    enum time_parse z =
+        time_parse_rfc3339((struct str){ text, n }, &again); /* the earliest microsecond may lie outside */
     CHECK(z == TIME_OK ? again <= ns && ns - again < 1000 : z == TIME_RANGE);
     CHECK(time_format_date(ns, text) >= 10);
     CHECK(time_floor(ns, NS_PER_DAY) <= ns);

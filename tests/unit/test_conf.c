@@ -23,7 +23,8 @@ static struct result load(char **argv, char **envp) {
     struct result r = { 0 };
     struct buf w;
     int argc = 0;
-    while (argv[argc]) argc++;
+    while (argv[argc])
+        argc++;
     buf_init(&w, 1000);
     r.code = conf_load(argc, argv, envp, &r.source, &r.rest, &w, &r.err);
     snprintf(r.warnings, sizeof r.warnings, "%.*s", STR_FMT(buf_str(&w)));
@@ -58,7 +59,8 @@ static void test_precedence(void **state) {
     close(fd);
     char env_file[200];
     snprintf(env_file, sizeof env_file, "XTRACE_CONFIG=%s", path);
-    struct result r = load(ARGS("--bind-addr", "3.3.3.3:3"), ARGS(env_file, "BIND_ADDR=2.2.2.2:2", "XTRACE_URL=ignored"));
+    struct result r =
+        load(ARGS("--bind-addr", "3.3.3.3:3"), ARGS(env_file, "BIND_ADDR=2.2.2.2:2", "XTRACE_URL=ignored"));
     assert_int_equal(r.code, XT_OK);
     assert_string_equal(r.source.conf.bind_addr, "3.3.3.3:3");
     assert_int_equal(r.source.conf.query_threads, 7);
@@ -72,7 +74,8 @@ static void test_precedence(void **state) {
 
 static void test_lenient(void **state) {
     (void)state;
-    struct result r = load(ARGS(), ARGS("RATE_LIMIT_QPS=abc", "RATE_LIMIT_BURST=", "XTRACE_MAX_REQUEST_BODY_BYTES=20MB"));
+    struct result r =
+        load(ARGS(), ARGS("RATE_LIMIT_QPS=abc", "RATE_LIMIT_BURST=", "XTRACE_MAX_REQUEST_BODY_BYTES=20MB"));
     assert_int_equal(r.code, XT_OK);
     assert_int_equal(r.source.conf.rate_qps, 20);
     assert_int_equal(r.source.conf.rate_burst, 40);
@@ -81,8 +84,10 @@ static void test_lenient(void **state) {
     static const struct {
         char *value;
         bool on;
-    } flags[] = { { "XTRACE_ALLOW_UNAUTHENTICATED_COMPAT=1", true },    { "XTRACE_ALLOW_UNAUTHENTICATED_COMPAT=TrUe", true },
-                  { "XTRACE_ALLOW_UNAUTHENTICATED_COMPAT=yes", false }, { "XTRACE_ALLOW_UNAUTHENTICATED_COMPAT=on", false },
+    } flags[] = { { "XTRACE_ALLOW_UNAUTHENTICATED_COMPAT=1", true },
+                  { "XTRACE_ALLOW_UNAUTHENTICATED_COMPAT=TrUe", true },
+                  { "XTRACE_ALLOW_UNAUTHENTICATED_COMPAT=yes", false },
+                  { "XTRACE_ALLOW_UNAUTHENTICATED_COMPAT=on", false },
                   { "XTRACE_ALLOW_UNAUTHENTICATED_COMPAT= 1", false } };
     for (size_t i = 0; i < sizeof flags / sizeof flags[0]; i++) {
         r = load(ARGS(), ARGS(flags[i].value));
@@ -118,7 +123,8 @@ static void test_refusals(void **state) {
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         struct result r = load((char **)cases[i].argv, ARGS(cases[i].env));
         assert_int_not_equal(r.code, XT_OK);
-        if (!strstr(r.err.msg, cases[i].word)) fail_msg("case %zu: \"%s\" does not name %s", i, r.err.msg, cases[i].word);
+        if (!strstr(r.err.msg, cases[i].word))
+            fail_msg("case %zu: \"%s\" does not name %s", i, r.err.msg, cases[i].word);
     }
 }
 
@@ -149,8 +155,9 @@ static void test_positional(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_defaults),  cmocka_unit_test(test_precedence),  cmocka_unit_test(test_lenient),    cmocka_unit_test(test_aliases),
-        cmocka_unit_test(test_refusals),  cmocka_unit_test(test_file_errors), cmocka_unit_test(test_positional),
+        cmocka_unit_test(test_defaults),   cmocka_unit_test(test_precedence), cmocka_unit_test(test_lenient),
+        cmocka_unit_test(test_aliases),    cmocka_unit_test(test_refusals),   cmocka_unit_test(test_file_errors),
+        cmocka_unit_test(test_positional),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

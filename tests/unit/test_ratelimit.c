@@ -14,7 +14,8 @@
 static unsigned admit_many(struct app *app, const char *key, unsigned n, unsigned *ret_wait) {
     struct http_auth auth = { .rate_key = str_c(key) };
     unsigned ok = 0;
-    for (unsigned i = 0; i < n; i++) ok += rate_admit(app, &auth, ret_wait);
+    for (unsigned i = 0; i < n; i++)
+        ok += rate_admit(app, &auth, ret_wait);
     return ok;
 }
 
@@ -41,7 +42,10 @@ static void test_extremes(void **state) {
     static const struct {
         uint64_t qps, burst;
         unsigned asked, least, most;
-    } cases[] = { { 1, 1, 5, 1, 1 }, { 4294967295u, 4294967295u, 1000, 1000, 1000 }, { 1, 4294967295u, 1000, 1000, 1000 }, { 4294967295u, 1, 1000, 1, 1000 } };
+    } cases[] = { { 1, 1, 5, 1, 1 },
+                  { 4294967295u, 4294967295u, 1000, 1000, 1000 },
+                  { 1, 4294967295u, 1000, 1000, 1000 },
+                  { 4294967295u, 1, 1000, 1, 1000 } };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         struct app app = { .limiter = rate_limiter_new(cases[i].qps, cases[i].burst) };
         unsigned wait = 0;
@@ -85,6 +89,7 @@ static void test_stats_mask_credentials(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = { cmocka_unit_test(test_burst_then_refill), cmocka_unit_test(test_extremes),
-                                        cmocka_unit_test(test_more_credentials_than_buckets), cmocka_unit_test(test_stats_mask_credentials) };
+                                        cmocka_unit_test(test_more_credentials_than_buckets),
+                                        cmocka_unit_test(test_stats_mask_credentials) };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

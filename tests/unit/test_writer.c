@@ -1,8 +1,8 @@
 /* test_writer.c -- the ingest queue and its writer against a store that refuses, goes away or hangs on command. */
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,11 +18,11 @@
 struct fake {
     pthread_mutex_t mu;
     pthread_cond_t cv;
-    bool hold;              /* writes wait while set */
-    bool waiting;           /* a write waits */
-    enum xt_code away;      /* every write and probe fails so */
+    bool hold;         /* writes wait while set */
+    bool waiting;      /* a write waits */
+    enum xt_code away; /* every write and probe fails so */
     unsigned writes, probes, groups_ok;
-    char committed[4000];   /* "a b c " */
+    char committed[4000]; /* "a b c " */
 };
 static struct fake fake;
 
@@ -33,13 +33,15 @@ static enum xt_code fake_write(struct store *s, const struct batch_part *parts, 
     fake.writes++;
     fake.waiting = true;
     pthread_cond_broadcast(&fake.cv);
-    while (fake.hold) pthread_cond_wait(&fake.cv, &fake.mu);
+    while (fake.hold)
+        pthread_cond_wait(&fake.cv, &fake.mu);
     fake.waiting = false;
     enum xt_code rc = fake.away != XT_OK ? xt_fail(err, fake.away, "away") : XT_OK;
     for (size_t i = 0; rc == XT_OK && i < n; i++)
         for (size_t t = parts[i].trace_from; rc == XT_OK && t < parts[i].trace_to; t++) {
             struct str name = parts[i].b->traces[t].name;
-            if (str_starts(name, "bad")) rc = xt_fail(err, XT_EREFUSED, "%.*s is bad", STR_FMT(name));
+            if (str_starts(name, "bad"))
+                rc = xt_fail(err, XT_EREFUSED, "%.*s is bad", STR_FMT(name));
             size_t used = strlen(names);
             snprintf(names + used, sizeof names - used, "%.*s ", STR_FMT(name));
         }
@@ -59,7 +61,9 @@ static enum xt_code fake_probe(struct store *s, struct xt_err *err) {
     return rc == XT_OK ? XT_OK : xt_fail(err, rc, "away");
 }
 static void fake_tidy(struct store *s) { (void)s; }
-static const struct store_ops fake_ops = { .scheme = "fake", .write = fake_write, .probe = fake_probe, .tidy = fake_tidy };
+static const struct store_ops fake_ops = {
+    .scheme = "fake", .write = fake_write, .probe = fake_probe, .tidy = fake_tidy
+};
 static struct store fake_store = { .ops = &fake_ops };
 
 static void set(enum xt_code away, bool hold) {
@@ -71,7 +75,8 @@ static void set(enum xt_code away, bool hold) {
 }
 static void wait_until_writing(void) {
     pthread_mutex_lock(&fake.mu);
-    while (!fake.waiting) pthread_cond_wait(&fake.cv, &fake.mu);
+    while (!fake.waiting)
+        pthread_cond_wait(&fake.cv, &fake.mu);
     pthread_mutex_unlock(&fake.mu);
 }
 
@@ -104,7 +109,8 @@ static bool wait_done(struct caller *c) {
     struct timespec ts = { until / NS_PER_SEC, until % NS_PER_SEC };
     int rc = 0;
     pthread_mutex_lock(&c->mu);
-    while (c->calls == 0 && rc == 0) rc = pthread_cond_timedwait(&c->cv, &c->mu, &ts);
+    while (c->calls == 0 && rc == 0)
+        rc = pthread_cond_timedwait(&c->cv, &c->mu, &ts);
     bool ok = c->calls == 1;
     pthread_mutex_unlock(&c->mu);
     return ok;
@@ -169,7 +175,8 @@ static void test_groups_form_under_load(void **state) {
     set(XT_OK, true);
     assert_int_equal(submit(in, "first", &first), XT_OK);
     wait_until_writing();
-    for (size_t i = 0; i < 20; i++) assert_int_equal(submit(in, "x", &rest[i]), XT_OK);
+    for (size_t i = 0; i < 20; i++)
+        assert_int_equal(submit(in, "x", &rest[i]), XT_OK);
     set(XT_OK, false);
     for (size_t i = 0; i < 20; i++) {
         assert_true(wait_done(&rest[i]));
@@ -275,7 +282,8 @@ static void test_stop_drains(void **state) {
     struct ingest *in = start(1 << 20);
     struct caller c[50], late;
     set(XT_OK, true);
-    for (size_t i = 0; i < 50; i++) assert_int_equal(submit(in, "n", &c[i]), XT_OK);
+    for (size_t i = 0; i < 50; i++)
+        assert_int_equal(submit(in, "n", &c[i]), XT_OK);
     set(XT_OK, false);
     assert_true(ingest_stop(in, clock_mono_ns() + 10 * NS_PER_SEC));
     for (size_t i = 0; i < 50; i++) {
@@ -301,7 +309,8 @@ static void test_stop_with_a_store_that_hangs(void **state) {
     set(XT_OK, false);
     assert_true(ingest_stop(in, clock_mono_ns() + 10 * NS_PER_SEC));
     assert_int_equal(writing.code, XT_OK);
-    assert_int_equal(queued.code, XT_EUNAVAILABLE); /* it was told to send again instead of written after the deadline */
+    assert_int_equal(queued.code,
+                     XT_EUNAVAILABLE); /* it was told to send again instead of written after the deadline */
     assert_string_equal(fake.committed, "a ");
     ticket_unref(writing.ticket), ticket_unref(queued.ticket);
     ingest_free(in);
