@@ -258,6 +258,18 @@ def check(server, facts, acknowledged=answered, counts=True, workers=2):
     return problems
 
 
+def preload(suite, name):
+    """The environment that puts tests/preload/<name>.c before a server's libc."""
+    build = os.environ.get("XTRACE_TEST_BUILD") or os.path.dirname(suite.binary)
+    library = os.path.join(build, "tests", "preload", name + ".so")
+    if not os.path.exists(library):
+        raise Skip("no " + library)
+    if suite.slow == 4:
+        raise Skip("a preloaded library and the thread sanitizer's runtime do not go together")
+    # The address sanitizer's runtime wants to be the first library; behind this one it works as well.
+    return {"LD_PRELOAD": library, "ASAN_OPTIONS": os.environ.get("ASAN_OPTIONS", "") + ":verify_asan_link_order=0"}
+
+
 def deep_check(suite, directory):
     """`xtrace check --deep`: None, or what it said."""
     r = suite.cli("check", "--deep", dir=directory, env={"API_BEARER_TOKEN": TOKEN}, seconds=120)

@@ -18,7 +18,6 @@ sys.path[:0] = [os.path.join(here, "..", "lib"), os.path.join(here, "..", "crash
 from facts import *
 
 T = Suite()
-LIBRARY = os.path.join(os.environ.get("XTRACE_TEST_BUILD") or os.path.dirname(T.binary), "tests", "preload", "disk.so")
 NO_LIMIT = (1 << 64) - 1
 RECOVERY = 5            # seconds
 
@@ -60,10 +59,7 @@ class Preloaded:
     """The preloaded library's disk, for any user."""
 
     def __init__(self):
-        if not os.path.exists(LIBRARY):
-            raise Skip("no " + LIBRARY)
-        if T.sanitized:
-            raise Skip("a preloaded library and a sanitizer's runtime do not go together")
+        self.library = preload(T, "disk")
         self.dir = os.path.realpath(T.tmp())
         self.data = os.path.join(self.dir, "data")
         self.control = os.path.join(self.dir, "control")
@@ -73,7 +69,7 @@ class Preloaded:
             self.map = mmap.mmap(f.fileno(), 24)
 
     def env(self):
-        return {"XTRACE_DATA_DIR": self.data, "XTRACE_TEST_DIR": self.data, "XTRACE_TEST_DISK": self.control, "LD_PRELOAD": LIBRARY}
+        return {"XTRACE_DATA_DIR": self.data, "XTRACE_TEST_DIR": self.data, "XTRACE_TEST_DISK": self.control, **self.library}
 
     def set(self, space=NO_LIMIT, fail_syncs=0, hang=0):
         self.map[:] = struct.pack("<QQQ", space, fail_syncs, hang)
@@ -202,12 +198,12 @@ with T.server({"XTRACE_INGEST_DEADLINE_MS": "2000"}) as s:
         s.dir, s.db = disk.data, os.path.join(disk.data, "xtrace.db")
         s.start()
         clients = Clients(s, "eio-" + uid()[:8], uid())
-        wait(lambda: clients.acked > 50 or clients.odd, 20, "some acknowledgements")
+        wait(lambda: clients.acked > 50 or clients.odd, 20 * T.slow, "some acknowledgements")
         for n in (1, 3, 10):
             disk.set(fail_syncs=n)
-            wait(lambda: clients.odd or struct.unpack("<QQQ", disk.map[:])[1] == 0, 20, "%d syncs to fail" % n)
+            wait(lambda: clients.odd or struct.unpack("<QQQ", disk.map[:])[1] == 0, 20 * T.slow, "%d syncs to fail" % n)
             before = clients.acked
-            wait(lambda: clients.odd or clients.acked > before + 50, 10, "writes after failed syncs")
+            wait(lambda: clients.odd or clients.acked > before + 50, 10 * T.slow, "writes after failed syncs")
         clients.stop()
         must(not clients.odd, lambda: clients.odd[0])
         must(any(w.state.answer in (429, 503) for w in clients.writes()), "no write saw a failure")
@@ -224,14 +220,14 @@ with T.server({"XTRACE_INGEST_DEADLINE_MS": "2000"}) as s:
         @T.case("a disk that hangs: writes are told to retry in time, reads and probes go on, then all is well again")
         def _():
             clients = Clients(s, "hang-" + uid()[:8], uid())
-            wait(lambda: clients.acked > 50 or clients.odd, 20, "some acknowledgements")
+            wait(lambda: clients.acked > 50 or clients.odd, 20 * T.slow, "some acknowledgements")
             disk.set(hang=1)
             try:
                 time.sleep(0.2)         # what had been synced is being answered
                 before = clients.acked
-                wait(lambda: clients.odd or sum(w.state.answer in (429, 503) for w in clients.writes()) >= 8, 10, "all clients to be told")
+                wait(lambda: clients.odd or sum(w.state.answer in (429, 503) for w in clients.writes()) >= 8, 10 * T.slow, "all clients to be told")
                 must(clients.acked == before, "acknowledged without a sync")
-                must(clients.slowest < 3.5, "an answer took %.1f s" % clients.slowest)
+                must(clients.slowest < 3.5 * T.slow, "an answer took %.1f s" % clients.slowest)
                 refused(s, "hanging disk", 3.5)
                 some = [f for f in clients.facts if isinstance(f, Trace) and answered(f.writes[0])][:20]
                 whole(s, some, "while the disk hangs", counts=False)
