@@ -16,22 +16,23 @@
 #include "store/sqlite/engine.h"
 
 struct fixture {
-    char dir[64];
-    char url[128], path[128];
+    char dir[100]; /* below TMPDIR */
+    char url[200], path[200];
     struct store store;
     struct xt_err err;
 };
 
 static inline void fixture_make(struct fixture *f) {
     memset(f, 0, sizeof *f);
-    snprintf(f->dir, sizeof f->dir, "/tmp/xtrace-test-XXXXXX");
+    const char *tmp = getenv("TMPDIR");
+    snprintf(f->dir, sizeof f->dir, "%.70s/xtrace-test-XXXXXX", tmp && *tmp ? tmp : "/tmp");
     assert_non_null(mkdtemp(f->dir));
     snprintf(f->url, sizeof f->url, "sqlite:%s/data/xtrace.db", f->dir);
     snprintf(f->path, sizeof f->path, "%s/data/xtrace.db", f->dir);
 }
 static inline void fixture_remove(struct fixture *f) {
     store_close(&f->store);
-    char command[128];
+    char command[200];
     snprintf(command, sizeof command, "rm -rf '%s'", f->dir);
     assert_int_equal(system(command), 0);
 }

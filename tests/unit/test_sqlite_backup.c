@@ -14,14 +14,14 @@ static void fill(struct fixture *f, int points) {
 /* Sum of all values in a database file, -1 when it can't be read. */
 static int64_t sum_of(const char *path) {
     struct fixture other = { .dir = "" };
-    snprintf(other.path, sizeof other.path, "%.127s", path);
+    snprintf(other.path, sizeof other.path, "%.199s", path);
     return fixture_query(&other, "SELECT sum(v) FROM sample");
 }
 
 static void backup_and_restore(void **state) {
     struct fixture *f = *state;
     fill(f, 100);
-    char copy[128];
+    char copy[200];
     snprintf(copy, sizeof copy, "%s/copy.db", f->dir);
     mode_t old = umask(0);
     assert_int_equal(f->store.ops->backup(&f->store, copy, &f->err), XT_OK);
@@ -39,7 +39,7 @@ static void backup_and_restore(void **state) {
     store_close(&f->store);
     assert_int_equal(store_restore(f->url, copy, &f->err), XT_ECONFLICT);
     assert_non_null(strstr(f->err.msg, "exists already"));
-    char url[128];
+    char url[200];
     snprintf(url, sizeof url, "sqlite:%s/new/place/xtrace.db", f->dir);
     assert_int_equal(store_restore(url, copy, &f->err), XT_OK);
     memcpy(f->url, url, sizeof f->url);
@@ -51,7 +51,7 @@ static void backup_and_restore(void **state) {
     fill(f, 10);
     assert_int_equal(fixture_query(f, "SELECT count(DISTINCT seq) FROM sample"), 110);
     /* Nothing else is left in the directory. */
-    char command[200];
+    char command[300];
     snprintf(command, sizeof command, "test -z \"$(ls '%s/new/place' | grep -v '^xtrace\\.')\"", f->dir);
     assert_int_equal(system(command), 0);
 }
@@ -89,14 +89,14 @@ static void backup_under_load(void **state) {
         struct store_conf conf = fixture_conf(f, false);
         conf.read_only = true;
         struct xt_err err;
-        char copy[128];
+        char copy[200];
         snprintf(copy, sizeof copy, "%s/copy-%d.db", f->dir, i);
         assert_int_equal(store_open(&other, &conf, &err), XT_OK);
         int before = l.groups;
         assert_int_equal(other.ops->backup(&other, copy, &err), XT_OK);
         store_close(&other);
         struct fixture seen = { .dir = "" };
-        snprintf(seen.path, sizeof seen.path, "%.127s", copy);
+        snprintf(seen.path, sizeof seen.path, "%.199s", copy);
         assert_int_equal(fixture_query(&seen, "SELECT sum(v) FROM sample"), 0);
         assert_true(fixture_query(&seen, "SELECT count(*) FROM sample") >= 2 * before);
     }
@@ -116,7 +116,7 @@ static void write_file(const char *path, const void *bytes, size_t n) {
 static void bad_backups(void **state) {
     struct fixture *f = *state;
     fill(f, 2000);
-    char copy[128], target[160], url[180], path[180];
+    char copy[200], target[200], url[220], path[220];
     snprintf(copy, sizeof copy, "%s/copy.db", f->dir);
     snprintf(target, sizeof target, "%s/target", f->dir);
     snprintf(url, sizeof url, "sqlite:%s/xtrace.db", target);

@@ -60,7 +60,7 @@ static void creates_directory_and_file(void **state) {
     fixture_open(f);
     umask(old);
     assert_int_equal(mode_of(f->path), 0600);
-    char name[200];
+    char name[300];
     snprintf(name, sizeof name, "%s-wal", f->path);
     assert_int_equal(mode_of(name), 0600);
     snprintf(name, sizeof name, "%s/a/b/data", f->dir);
@@ -110,7 +110,7 @@ static void second_server_is_refused(void **state) {
     struct store_conf conf = fixture_conf(f, true);
     struct xt_err err;
     assert_int_equal(store_open(&second, &conf, &err), XT_ECONFLICT);
-    char want[200];
+    char want[300];
     snprintf(want, sizeof want, "data directory %s/data is in use by another xtrace server", f->dir);
     assert_string_equal(err.msg, want);
     /* Beside it: keys, backup, check. */
@@ -255,7 +255,7 @@ static void damaged_files(void **state) {
             sqlite_retain_samples(engine_of(&f->store), 100 * NS_PER_SEC, &more, &f->err);
         }
         store_close(&f->store);
-        char name[200];
+        char name[300];
         snprintf(name, sizeof name, "%s-wal", f->path);
         unlink(name);
         snprintf(name, sizeof name, "%s-shm", f->path);
