@@ -3,8 +3,7 @@
  *  1. req->held is what this request has of core->bodies; it is given back by body_drop, or by http_budget_release once
  *     a handler has taken the bytes.
  *  2. A declared length is reserved at once, a chunked body as it grows, an inflated one before it is inflated.
- *  3. The budget holds at least one body of the largest size with its inflated form (server.c sees to it), so a lone
- *     body always fits. */
+ *  3. A body that is larger than the whole budget, or becomes so when inflated, is let in one at a time. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -15,10 +14,12 @@
 #define INFLATE_GUESS 16                   /* usual ratio of compressed JSON and protobuf, generously */
 #define INFLATE_GROW 8                     /* a wrong guess is made this much larger: all tries cost 8/7 of the last */
 
-bool budget_take(struct budget *b, uint64_t n) {
+bool budget_take(struct budget *b, uint64_t n, uint64_t own) {
     uint64_t used = atomic_load_explicit(&b->used, memory_order_relaxed);
     do {
-        if (n > b->limit || used > b->limit - n) {
+        bool fits = n <= b->limit && used <= b->limit - n;
+        bool too_large = n > b->limit || own > b->limit - n; /* it would never fit */
+        if (!fits && !(too_large && used - own <= b->limit)) {
             return false;
         }
     } while (
@@ -38,7 +39,7 @@ static enum xt_code fail_too_big(const struct http_req *req, struct xt_err *err)
 }
 
 static enum xt_code reserve(struct http_req *req, uint64_t n, struct xt_err *err) {
-    if (!budget_take(&req->core->bodies, n)) {
+    if (!budget_take(&req->core->bodies, n, req->held)) {
         count_add(&req->core->counters.body_refused, 1);
         return xt_fail(err, XT_EBUSY, "too many request bodies at once: send again");
     }

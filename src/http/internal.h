@@ -36,7 +36,9 @@ struct budget {
     _Atomic uint64_t used;
     uint64_t limit;
 };
-bool budget_take(struct budget *b, uint64_t n);
+/* `own` is what the taker holds already. What is larger than the whole limit is let in beside others, one at a time: so
+ * used <= limit + the largest, and nothing waits for an idle server. */
+bool budget_take(struct budget *b, uint64_t n, uint64_t own);
 void budget_give(struct budget *b, uint64_t n);
 /* More than half is taken: time to make room. */
 static inline bool budget_tight(const struct budget *b) {

@@ -210,7 +210,7 @@ static void charge(struct http_req *req) {
     if (n <= BIG_REPLY) {
         return;
     }
-    bool fits = budget_take(&core->replies, n);
+    bool fits = budget_take(&core->replies, n, 0);
     if (core->sweep && (!fits || budget_tight(&core->replies))) {
         sweep_evict_senders(core->sweep, clock_mono_ns() - STALLED_NS);
     }

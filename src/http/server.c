@@ -444,8 +444,7 @@ static void set_limits(struct http_server *s) {
     s->idle_ns = ms_to_ns(clamp(c->idle_timeout_ms, 1, UINT64_MAX));
     s->body_ns = ms_to_ns(clamp(c->request_timeout_ms, 1, UINT64_MAX));
     s->send_ns = s->body_ns * SEND_FACTOR;
-    uint64_t lone = c->max_body * (c->inflate_ratio + 1); /* a lone body always fits, beside its inflated form */
-    s->core.bodies.limit = c->body_budget > lone ? c->body_budget : lone;
+    s->core.bodies.limit = c->body_budget;
     s->core.replies.limit = c->body_budget > REPLY_MAX ? c->body_budget : REPLY_MAX;
     s->core.cors_list = str_trim(str_c(c->cors_origins ? c->cors_origins : ""));
     s->core.cors_any = str_eq_c(s->core.cors_list, "*");

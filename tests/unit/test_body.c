@@ -194,16 +194,32 @@ static void test_inflate(void **state) {
     }
 }
 
-/* The inflated form counts as well: with little left it is refused as busy, not as broken. */
+/* The inflated form counts as well. What is larger than the whole budget comes one at a time. */
 static void test_inflate_budget(void **state) {
     (void)state;
     struct http_core core = make_core();
     struct xt_err err = { 0 };
     size_t n = 0;
     memset(bytes, 'b', sizeof(bytes));
-    core.bodies.limit = 70000;
-    assert_int_equal(send_packed(&core, CODING_GZIP, 60000, false, &err, &n), XT_OK);
-    assert_int_equal(send_packed(&core, CODING_GZIP, 300000, false, &err, &n), XT_EBUSY);
+    core.bodies.limit = 200000;
+    assert_int_equal(send_packed(&core, CODING_GZIP, 150000, false, &err, &n), XT_OK);
+    assert_int_equal(send_packed(&core, CODING_GZIP, 500000, false, &err, &n), XT_OK);
+    struct http_req *other = req_new(&core), *large = req_new(&core), *second = req_new(&core);
+    assert_int_equal(send_body(other, false, 100000, 1000, &err), XT_OK);
+    assert_int_equal(send_body(large, false, 300000, 1000, &err), XT_OK); /* beside others */
+    assert_int_equal(core.bodies.used, 400000);
+    assert_int_equal(send_body(second, false, 300000, 1000, &err), XT_EBUSY); /* but not beside another such */
+    assert_int_equal(send_body(second, false, 10, 1000, &err), XT_EBUSY);
+    drop(large);
+    assert_int_equal(send_body(second, false, 100000, 1000, &err), XT_OK);
+    struct http_req *third = req_new(&core);
+    assert_int_equal(send_body(third, false, 1, 1, &err), XT_EBUSY);
+    assert_int_equal(send_body(third, true, 900000, 5000, &err), XT_EBUSY); /* a chunked one asks for little at first */
+    drop(second);
+    drop(other);
+    assert_int_equal(send_body(third, true, 900000, 5000, &err), XT_OK); /* alone */
+    drop(third);
+    assert_int_equal(core.bodies.used, 0);
 }
 
 static void test_no_memory(void **state) {
