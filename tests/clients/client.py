@@ -4,7 +4,7 @@ Everything that is installed, built or cached goes below `clients/` of the build
 tests/run sets; else a temporary directory): HOME, the caches of pip, npm and cargo, virtual environments, node_modules.
 A second run finds it there and only asks the registry whether something newer is out.
 
-    tool("node")                          path of a program, or Skip
+    tool("node", (20,))                   path of a program of that version or newer, or Skip
     venv("lf3", ["langfuse>=3,<4"])       python of a virtual environment with the newest of these, or Skip
     npm("js", folder)                     a copy of the folder with its packages installed, or Skip
     run(argv, seconds, ...) -> Ran        bounded; the whole process group is ended at the deadline
@@ -112,13 +112,17 @@ def on_sigterm():
     signal.signal(signal.SIGTERM, stop)
 
 
-def tool(name):
+def tool(name, least=()):
+    """Path of a program that runs and is at least of that version."""
     path = shutil.which(name)
     if not path:
         raise Skip("no %s here" % name)
     got = run([path, "--version"], 20)
     if got.rc != 0:
         raise Skip("%s does not run: %s" % (name, short((got.err or got.out).strip())))
+    version = re.search(r"\d+(?:\.\d+)*", got.out)
+    if least and (not version or tuple(map(int, version[0].split("."))) < least):
+        raise Skip("%s is older than %s: %s" % (name, ".".join(map(str, least)), short(got.out.strip())))
     return path
 
 
@@ -129,9 +133,9 @@ def last_words(got):
     return short((telling or lines or ["no output"])[-1])
 
 
-def unreachable(what, got, seconds):
+def unreachable(what, got):
     if got.rc is None:
-        return Skip("%s: the registry did not deliver within %d s" % (what, seconds))
+        return Skip("%s: no answer from the registry in time" % what)
     return Skip("%s cannot be installed here: %s" % (what, last_words(got)))
 
 
@@ -159,7 +163,7 @@ def venv(name, requirements, seconds=INSTALL_SECONDS):
         with open(done, "w") as f:
             json.dump(requirements, f)
     elif not _same(done, requirements):
-        raise unreachable(" ".join(requirements), got, seconds)
+        raise unreachable(" ".join(requirements), got)
     return python
 
 
@@ -182,7 +186,7 @@ def python_version(python, package):
 
 def npm(name, folder, seconds=INSTALL_SECONDS):
     """A copy of `folder` (package.json and programs) with its packages in node_modules."""
-    tool("node")
+    tool("node", (20,))
     program = tool("npm")
     path = home("npm", name)
     with open(os.path.join(folder, "package.json")) as f:
@@ -191,7 +195,8 @@ def npm(name, folder, seconds=INSTALL_SECONDS):
         shutil.copy(os.path.join(folder, file), path)
     done = os.path.join(path, "installed.json")
     # npm tries for many minutes where nothing answers, so one small question comes first.
-    got = run([program, "view", sorted(wanted)[0], "version", "--fetch-retries=0", "--fetch-timeout=20000"], 40, cwd=path)
+    got = run([program, "view", sorted(wanted)[0], "version", "--fetch-retries=0",
+               "--fetch-timeout=20000"], 40, cwd=path)
     # Without a lock file, so that each run takes the newest of the wanted major version.
     if got.rc == 0:
         got = run([program, "install", "--no-package-lock", "--no-audit", "--no-fund", "--ignore-scripts", "--no-save",
@@ -200,7 +205,7 @@ def npm(name, folder, seconds=INSTALL_SECONDS):
         with open(done, "w") as f:
             json.dump(wanted, f)
     elif not _same(done, wanted):
-        raise unreachable(", ".join(sorted(wanted)), got, seconds)
+        raise unreachable(", ".join(sorted(wanted)), got)
     return path
 
 

@@ -76,8 +76,8 @@ if installed:
     with T.server() as s:
         for form, compression, path in (("json", "none", STD), ("json", "gzip", OWN), ("proto", "none", STD),
                                         ("proto", "gzip", STD), ("proto", "none", OWN)):
-            title = "OpenTelemetry %s (JS), %s%s to %s" %
-                    (version, form, "" if compression == "none" else " " + compression, path)
+            what = form if compression == "none" else form + " " + compression
+            title = "OpenTelemetry %s (JS), %s to %s" % (version, what, path)
             with client.tap(s) as wire:
                 facts = client.program(T, wire, title,
                                        [client.tool("node"), "app.mjs", form, compression, wire.url + path],
