@@ -27,13 +27,13 @@ struct http_auth {
     struct str project_name; /* in the request's arena */
     unsigned rights;
     bool is_default_tenant;
-    struct str rate_key;     /* "bearer:..." or "basic:<user>": one bucket each (contract 3.7) */
+    struct str rate_key; /* "bearer:..." or "basic:<user>": one bucket each (contract 3.7) */
 };
 
 enum http_result {
-    HTTP_REPLY,  /* the reply is complete */
-    HTTP_FAIL,   /* err is filled: answered through the route's error style */
-    HTTP_PARKED  /* http_park was called: http_answer will come from another thread (or the deadline) */
+    HTTP_REPLY, /* the reply is complete */
+    HTTP_FAIL,  /* err is filled: answered through the route's error style */
+    HTTP_PARKED /* http_park was called: http_answer will come from another thread (or the deadline) */
 };
 typedef enum http_result http_handler(struct http_req *req, struct xt_err *err);
 
@@ -50,12 +50,12 @@ enum http_error_style {
 struct http_route {
     const char *method, *path;
     http_handler *handle;
-    unsigned rights;     /* 0: public */
-    bool rate_limited;   /* the contract's five query routes */
-    bool open_compat;    /* XTRACE_ALLOW_UNAUTHENTICATED_COMPAT applies */
-    bool internal;       /* open on a loopback listener, else needs read (D7) */
-    bool body;           /* reads a body (conf.max_body) */
-    bool query_pool;     /* runs on a query thread, not on the event thread: whatever asks the store */
+    unsigned rights;   /* 0: public */
+    bool rate_limited; /* the contract's five query routes */
+    bool open_compat;  /* XTRACE_ALLOW_UNAUTHENTICATED_COMPAT applies */
+    bool internal;     /* open on a loopback listener, else needs read (D7) */
+    bool body;         /* reads a body (conf.max_body) */
+    bool query_pool;   /* runs on a query thread, not on the event thread: whatever asks the store */
     enum http_error_style style;
     const char *summary; /* docs/api.md */
     /* Optional look at the head alone, before the declared size counts and the body is read: a wrong content type is
@@ -66,7 +66,7 @@ struct http_route {
 /* ---- what a handler reads; everything lives until the request is answered ---- */
 struct arena *http_arena(struct http_req *req);
 const struct http_auth *http_auth_of(const struct http_req *req);
-void *http_app(const struct http_req *req);           /* the pointer given to http_server_start */
+void *http_app(const struct http_req *req); /* the pointer given to http_server_start */
 struct http_server *http_server_of(const struct http_req *req);
 const struct http_route *http_route_of(const struct http_req *req);
 struct str http_path_param(const struct http_req *req, size_t i); /* decoded capture, %2F included; may hold any byte */

@@ -11,7 +11,6 @@
 
 #include "base/arena.h"
 
-
 struct pool {
     struct pool_conf conf;
     pthread_mutex_t mu;

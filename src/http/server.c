@@ -435,10 +435,12 @@ static void set_limits(struct http_server *s) {
     c->inflate_ratio = clamp(c->inflate_ratio, 1, 10000);
     c->max_connections = clamp(c->max_connections, 1, 1000000);
     if (c->max_connections + FILES_KEPT > files) {
-        uint64_t n = files > 2 * FILES_KEPT ? files - FILES_KEPT : files / 2;
-        log_warn("event=connections_limited wanted=%llu now=%llu open_files=%llu",
-                 (unsigned long long)c->max_connections, (unsigned long long)n, (unsigned long long)files);
-        c->max_connections = n;
+        c->max_connections = files > 2 * FILES_KEPT ? files - FILES_KEPT : files / 2;
+        log_warn("event=connections_limited connections=%llu open_files=%llu", (unsigned long long)c->max_connections,
+                 (unsigned long long)files);
+    } else {
+        log_debug("event=open_files limit=%llu connections=%llu", (unsigned long long)files,
+                  (unsigned long long)c->max_connections);
     }
     s->head_ns = ms_to_ns(clamp(c->header_timeout_ms, 1, UINT64_MAX));
     s->idle_ns = ms_to_ns(clamp(c->idle_timeout_ms, 1, UINT64_MAX));
@@ -468,7 +470,7 @@ static enum xt_code start_daemon(struct http_server *s, struct xt_err *err) {
                                  (unsigned)(c->max_connections + 2 * CONN_OVERSHOOT) * threads,      /* ours counts */
                                  MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)clamp(idle_s, 1, 1000000), /* */
                                  MHD_OPTION_THREAD_POOL_SIZE, threads > 1 ? threads : 0u,            /* */
-                                 MHD_OPTION_THREAD_STACK_SIZE, DECODE_STACK_BYTES,                          /* */
+                                 MHD_OPTION_THREAD_STACK_SIZE, DECODE_STACK_BYTES,                   /* */
                                  MHD_OPTION_UNESCAPE_CALLBACK, keep_escapes, s,                      /* */
                                  MHD_OPTION_URI_LOG_CALLBACK, on_uri, s,                             /* */
                                  MHD_OPTION_NOTIFY_COMPLETED, on_completed, s,                       /* */

@@ -11,6 +11,7 @@
 
 #include "http_client.h"
 
+#include "base/arena.h"
 #include "base/clock.h"
 #include "base/inflate.h"
 #include "base/log.h"
@@ -1041,6 +1042,34 @@ static void test_stop_while_handlers_run(void **state) {
     assert_int_equal(served, 2);
 }
 
+/* The n-th allocation fails while a request is served: an answer or the end of the connection, and the server lives. */
+static void test_no_memory(void **state) {
+    struct fixture *f = *state;
+    static const char *const requests[] = {
+        "GET /api/pool/x?a=b&c=d" H AUTH "Origin: https://a.example\r\nX-Request-Id: y\r\n\r\n",
+        "POST /v1/take" H "Content-Type: a/b\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+        "GET /v1/park/once" H "\r\n",
+        "GET /api/nope" H "\r\n",
+    };
+    log_set_level(LOG_ERROR);
+    start(f);
+    for (size_t i = 0; i < COUNT(requests); i++) {
+        for (uint64_t n = 1; n < 25; n++) {
+            connect_to(f);
+            alloc_fail_at(n);
+            int status = ask(f, requests[i]);
+            alloc_fail_at(0);
+            if (status != 0 && status != 200 && status != 404 && status != 503) {
+                fail_msg("request %zu, allocation %llu: %d", i, (unsigned long long)n, status);
+            }
+            connect_to(f);
+            assert_int_equal(ask(f, "GET /alive" H "\r\n"), 200);
+        }
+    }
+    client_close(&f->c);
+    wait_stats(f, all_quiet);
+}
+
 /* ---- everything at once ---- */
 
 struct load {
@@ -1165,6 +1194,7 @@ int main(void) {
         TEST(test_quiesce),
         TEST(test_stop_answers_parked),
         TEST(test_stop_while_handlers_run),
+        TEST(test_no_memory),
         TEST(test_load),
         TEST(test_stop_under_load),
     };
