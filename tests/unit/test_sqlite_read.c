@@ -1,6 +1,8 @@
 /* test_sqlite_read.c -- lists and details: filters, orders, pages, totals, what is derived. */
 #include "trace_fixture.h"
 
+#include <pthread.h>
+
 #include "store/sqlite/order.h"
 
 /* ---- a small store that most tests ask ---- */
@@ -511,6 +513,72 @@ static void derived_numbers(void **state) {
     buf_done(&out);
 }
 
+/* ---- beside a writer ---- */
+
+struct reader {
+    struct fixture *f;
+    _Atomic bool *done;
+    int bad, reads;
+};
+
+/* A trace is seen with all of its observations or not at all; a page and its total belong together. */
+static void *read_on(void *arg) {
+    struct reader *r = arg;
+    struct arena a;
+    arena_init(&a, 4096);
+    struct trace_ref ref = { .project = 1, .deadline = TIME_NONE };
+    if (!id_key(&a, STR_LIT("grows"), &ref.key))
+        r->bad++;
+    while (!*r->done) {
+        struct xt_err err;
+        struct count c = { 0, 0 };
+        int64_t total = 0;
+        struct trace_query q = all_traces();
+        struct buf out;
+        buf_init(&out, 1 << 20);
+        enum xt_code code = r->f->store.ops->trace_get(&r->f->store, &ref, any_trace, count_obs, &c, &err);
+        r->bad += (code != XT_OK && code != XT_ENOTFOUND) || c.n % 3 != 0;
+        q.limit = 200;
+        code = r->f->store.ops->traces_list(&r->f->store, &q, visit_trace, &out, &total, &err);
+        int64_t lines = 0;
+        for (size_t i = 0; i < out.n; i++)
+            lines += out.p[i] == '\n';
+        r->bad += code != XT_OK || lines != (total < 200 ? total : 200);
+        r->reads++;
+        buf_done(&out);
+    }
+    arena_done(&a);
+    return NULL;
+}
+
+static void beside_a_writer(void **state) {
+    struct fixture *f = *state;
+    _Atomic bool done = false;
+    struct reader readers[2] = { { f, &done, 0, 0 }, { f, &done, 0, 0 } };
+    pthread_t threads[2];
+    for (int i = 0; i < 2; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, read_on, &readers[i]), 0);
+    for (int i = 0; i < 150; i++) {
+        char id[16];
+        struct batch *b = batch_at(BASE + i);
+        snprintf(id, sizeof id, "t%d", i);
+        add_trace(b, id);
+        for (int k = 0; k < 3; k++) {
+            snprintf(id, sizeof id, "o%d", 3 * i + k);
+            add_obs(b, "grows", id)->start = BASE - i;
+        }
+        write_one(f, b);
+        f->store.ops->tidy(&f->store);
+    }
+    done = true;
+    for (int i = 0; i < 2; i++) {
+        pthread_join(threads[i], NULL);
+        assert_int_equal(readers[i].bad, 0);
+        assert_true(readers[i].reads > 0);
+    }
+    assert_sound(f);
+}
+
 static void unknown(void **state) {
     struct fixture *f = *state;
     struct buf out;
@@ -541,6 +609,7 @@ int main(void) {
         TEST(many_observations, fixture_setup),
         TEST(derived_io, fixture_setup),
         TEST(derived_numbers, fixture_setup),
+        TEST(beside_a_writer, fixture_setup),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -28,7 +28,7 @@ static enum xt_code put_payload(struct group *g, int64_t *pid, struct str text, 
 
 /* A text that merging made is compressed here. */
 static enum xt_code put_merged(struct group *g, int64_t *pid, struct str text, struct xt_err *err) {
-    struct str z;
+    struct str z = STR_NONE;
     return payload_encode(&g->ws->codec, g->a, text, &z) ? put_payload(g, pid, text, z, err) : no_memory(err);
 }
 
@@ -52,7 +52,7 @@ static enum xt_code put_obs_payloads(struct group *g, struct obs_state *o, struc
 static enum xt_code put_rest(struct group *g, struct obs_state *o, const struct observation *v, struct str *ret,
                              struct xt_err *err) {
     struct buf *rest = &g->ws->rest;
-    struct str z;
+    struct str z = STR_NONE;
     buf_clear(rest);
     if (!packed_write(rest, v))
         return no_memory(err);
@@ -86,7 +86,7 @@ static enum xt_code put_obs_row(struct group *g, const struct trace_state *t, st
                          .cost_source = o->cost_source,
                          .price = o->price,
                          .v = *o->v };
-    struct str rest;
+    struct str rest = STR_NONE;
     if (!str_has(r.v.type))
         r.v.type = STR_LIT("GENERATION");
     if (!str_has(r.v.project_label))
@@ -183,7 +183,8 @@ static bool add_share(struct group *g, struct trace_state *t, const struct obs_s
         const struct obs_share *b = &o->before;
         n->ocost -= b->cost;
         n->ocost_n -= b->cost_known;
-        t->respan = t->respan || (b->start != s.start && b->start == n->t0) || (b->end != s.end && b->end == n->t1);
+        t->respan = t->respan || (b->start != TIME_NONE && b->start == n->t0 && s.start > b->start) ||
+                    (b->end != TIME_NONE && b->end == n->t1 && s.end < b->end);
     } else {
         n->nobs++;
     }
@@ -369,7 +370,8 @@ static void settle_timestamp(struct trace_rec *r) {
 }
 
 static enum xt_code flush_trace(struct group *g, struct trace_state *t, struct xt_err *err) {
-    enum xt_code code = t->stored ? trace_models_load(g, t, err) : XT_OK;
+    bool shares_change = t->stored && (t->first || !same_key(&t->before, &t->now));
+    enum xt_code code = shares_change ? trace_models_load(g, t, err) : XT_OK;
     for (struct obs_state *o = t->first; o && code == XT_OK; o = o->next) {
         code = put_obs_payloads(g, o, err);
         if (code == XT_OK)

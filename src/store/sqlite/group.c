@@ -1,6 +1,7 @@
 /* group.c -- collects and folds the records of one transaction; see group.h. */
 #include "store/sqlite/group.h"
 
+#include <assert.h>
 #include <string.h>
 
 void group_init(struct group *g, struct sqlite_store *e) {
@@ -118,6 +119,7 @@ static enum xt_code add_trace(struct group *g, const struct batch *b, const stru
     enum xt_code code = find_trace(g, &f, &t, err);
     if (code != XT_OK)
         return code;
+    assert(t);
     t->touched = true;
     if (b->received > t->now.updated)
         t->now.updated = b->received;
@@ -240,10 +242,13 @@ static enum xt_code add_observation(struct group *g, const struct batch *b, cons
     struct trace_state *t = NULL;
     struct obs_state *o = NULL;
     enum xt_code code = find_trace(g, &f, &t, err);
-    if (code == XT_OK)
-        code = find_observation(g, t, given->id.key, &o, err);
     if (code != XT_OK)
         return code;
+    assert(t);
+    code = find_observation(g, t, given->id.key, &o, err);
+    if (code != XT_OK)
+        return code;
+    assert(o);
     if (given->cost_total.has) {
         o->cost_source = COST_GIVEN;
         o->price = 0;

@@ -1,8 +1,7 @@
 /* order.c -- see order.h. */
 #include "store/sqlite/order.h"
 
-#include <stdlib.h>
-
+#define HEAP_BYTES (2 * ORDER_KEEP * sizeof(struct order_key))
 #define KEY_TEXT 64 /* bytes of a text that are kept; equal beyond them, two rows are read again */
 
 struct order_key {
@@ -23,8 +22,9 @@ struct ordering {
     bool descending;
     struct order_key *heap; /* the best so far; the first of them is the one to go next */
     size_t n, room;
-    const struct order_key *after; /* keys up to this one were on earlier passes; NULL: none */
-    enum xt_code code;             /* of a comparison that had to read */
+    struct order_key after; /* keys up to this one were on earlier passes */
+    bool has_after;
+    enum xt_code code; /* of a comparison that had to read */
     struct xt_err *err;
 };
 
@@ -146,7 +146,7 @@ static void sift_up(struct ordering *o, size_t i) {
 }
 
 static void offer(struct ordering *o, const struct order_key *k) {
-    if (o->after && !before(o, o->after, k))
+    if (o->has_after && !before(o, &o->after, k))
         return;
     if (o->n < o->room) {
         o->heap[o->n++] = *k;
@@ -200,7 +200,6 @@ static enum xt_code pass(struct ordering *o, struct sqlite_store *e, const struc
 static enum xt_code passes(struct ordering *o, struct sqlite_store *e, const struct trace_query *q,
                            const struct trace_filter *f, int64_t *page, size_t *ret_n, int64_t *total,
                            struct xt_err *err) {
-    struct order_key last;
     int64_t done = 0, matched;
     size_t n = 0;
     for (;;) {
@@ -217,8 +216,8 @@ static enum xt_code passes(struct ordering *o, struct sqlite_store *e, const str
         done += (int64_t)o->n;
         if ((int64_t)n == q->limit || o->n < o->room)
             break;
-        last = o->heap[o->n - 1];
-        o->after = &last;
+        o->after = o->heap[o->n - 1];
+        o->has_after = true;
     }
     *ret_n = n;
     return XT_OK;
@@ -232,10 +231,10 @@ enum xt_code order_page(struct sqlite_store *e, struct conn *c, const struct tra
     if (*total >= 0 && q->offset >= *total)
         return XT_OK;
     o.room = q->offset > ORDER_KEEP - q->limit ? ORDER_KEEP : (size_t)(q->offset + q->limit);
-    o.heap = alloc_should_fail() ? NULL : malloc(o.room * sizeof *o.heap);
-    if (!o.heap)
-        return no_memory(err);
-    enum xt_code code = passes(&o, e, q, f, page, ret_n, total, err);
-    free(o.heap);
+    struct arena a;
+    arena_init(&a, HEAP_BYTES);
+    o.heap = arena_new(&a, struct order_key, o.room);
+    enum xt_code code = o.heap ? passes(&o, e, q, f, page, ret_n, total, err) : no_memory(err);
+    arena_done(&a);
     return code;
 }

@@ -53,10 +53,12 @@ enum xt_code trace_fetch(struct conn *c, enum sql_id id, int64_t tseq, struct ar
     sqlite3_bind_int64(st, 1, tseq);
     int rc = sqlite3_step(st);
     *ret_found = rc == SQLITE_ROW;
-    if (rc == SQLITE_ROW)
-        return trace_rec_read(st, copy, ret) ? XT_OK : no_memory(err);
-    sqlite3_reset(st);
-    return rc == SQLITE_DONE ? XT_OK : conn_fail(c, rc, "trace", err);
+    bool ok = rc != SQLITE_ROW || trace_rec_read(st, copy, ret);
+    if (copy || rc != SQLITE_ROW)
+        sqlite3_reset(st); /* else it keeps the row, and the snapshot, until its next use */
+    if (!ok)
+        return no_memory(err);
+    return rc == SQLITE_ROW || rc == SQLITE_DONE ? XT_OK : conn_fail(c, rc, "trace", err);
 }
 
 /* The look-up that serves, the one with fewest traces as a rule first. */

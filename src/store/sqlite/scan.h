@@ -31,7 +31,7 @@ enum xt_code scan_open(struct trace_scan *s, struct sqlite_store *e, struct conn
 enum xt_code scan_next(struct trace_scan *s, struct trace_rec *ret, bool *ret_found, struct xt_err *err);
 void scan_close(struct trace_scan *s); /* also after a failed open */
 
-/* Reads one trace by number into `ret` (texts valid until the connection's SQL_TRACE_GET is used again). */
+/* Reads one trace by number into `ret`; texts are copied, or without an arena valid until the statement is used again. */
 enum xt_code trace_fetch(struct conn *c, enum sql_id id, int64_t tseq, struct arena *copy, struct trace_rec *ret,
                          bool *ret_found, struct xt_err *err);
 
