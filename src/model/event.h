@@ -47,7 +47,7 @@ struct trace {
     enum tri is_public, bookmarked;
     double latency; /* seconds, stated */
     struct opt_money total_cost;
-    struct str input, output, metadata; /* JSON text */
+    struct str input, output, metadata;       /* JSON text */
     struct str input_z, output_z, metadata_z; /* the same as the store keeps it: filled by store prepare */
     size_t index; /* position in the request, for messages: -1 as SIZE_MAX when it was the lone trace */
 };
@@ -59,7 +59,7 @@ struct observation {
     struct str version;    /* of the application, as OTLP and Langfuse events state it beside the trace's */
     int64_t start, end, completion_start;
     struct str model, model_parameters, input, output, metadata; /* the last four JSON text */
-    struct str usage;    /* JSON text as sent (kept; not returned) */
+    struct str usage;                                            /* JSON text as sent (kept; not returned) */
     struct str unit;
     struct str level, status_message, environment, project_label;
     struct str prompt_id, prompt_name, prompt_version, model_id;
@@ -70,7 +70,7 @@ struct observation {
     double latency, time_to_first_token; /* seconds, stated */
     struct opt_i64 tokens_in, tokens_out, tokens_total;
     struct str input_z, output_z, metadata_z; /* as in struct trace */
-    size_t index; /* position in the request */
+    size_t index;                             /* position in the request */
 };
 
 struct label {
@@ -90,9 +90,9 @@ struct batch {
     struct arena arena;
     char *body; /* malloc'd bytes that slices point into, or NULL */
     size_t body_bytes;
-    int64_t project;            /* number of the tenant (store catalog) */
-    struct str default_label;   /* projectId of records that state none: the project's name */
-    int64_t received;           /* wall clock of arrival: createdAt/updatedAt, first-write timestamp */
+    int64_t project;          /* number of the tenant (store catalog) */
+    struct str default_label; /* projectId of records that state none: the project's name */
+    int64_t received;         /* wall clock of arrival: createdAt/updatedAt, first-write timestamp */
     struct trace *traces;
     size_t ntraces, cap_traces;
     struct observation *observations;

@@ -46,6 +46,7 @@ struct otlp_mapper {
     struct otlp_scope scope_seen;
     struct str scope_json;
     bool scope_is_langfuse;
+    bool scope_quotes; /* Langfuse's SDK from version 5 on */
     /* traces */
     struct map by_id; /* raw id -> struct otlp_trace */
     struct otlp_trace *first, *last, *recent;
@@ -155,6 +156,10 @@ static bool set_scope(struct otlp_mapper *m, const struct otlp_scope *scope) {
         return true;
     m->scope = scope;
     m->scope_is_langfuse = scope && str_starts(scope->name, "langfuse-sdk");
+    m->scope_quotes = false;
+    int64_t major = 0;
+    if (scope && str_eq_c(scope->name, "langfuse-sdk"))
+        m->scope_quotes = str_to_i64(str_sub(scope->version, 0, str_find(scope->version, '.')), &major) && major >= 5;
     if (scope)
         m->scope_seen = *scope;
     m->scope_json = otlp_meta_scope(m->scratch, scope);
@@ -439,6 +444,16 @@ static bool good_id(struct otlp_mapper *m, struct str id, size_t want, const cha
     return false;
 }
 
+/* Langfuse's Python SDK from version 5 on sends every metadata value as JSON text, strings in quotes (langfuse-api 11.5):
+ * each is decoded once, in place, or "123" and 123 would get mixed up. Its JavaScript SDK does not quote. */
+static void decode_metadata(struct otlp_mapper *m, const struct otlp_span *span) {
+    for (size_t i = 0; i < span->attributes.n; i++) {
+        struct attr *a = &span->attributes.v[i];
+        if (str_starts(a->key, "langfuse.observation.metadata") || str_starts(a->key, "langfuse.trace.metadata"))
+            otlp_decode_json_text(&m->b->arena, &a->value);
+    }
+}
+
 static enum xt_code full(struct xt_err *err) { return xt_fail(err, XT_ETOOBIG, "the request needs too much memory"); }
 
 enum xt_code otlp_map_span(struct otlp_mapper *m, const struct otlp_resource *res, const struct otlp_scope *scope,
@@ -451,7 +466,11 @@ enum xt_code otlp_map_span(struct otlp_mapper *m, const struct otlp_resource *re
         m->nspans++;
         return XT_OK;
     }
-    if (!set_resource(m, res) || !set_scope(m, scope) || !find_fields(m, span))
+    if (!set_resource(m, res) || !set_scope(m, scope))
+        return full(err);
+    if (m->scope_quotes && m->res_is_python)
+        decode_metadata(m, span);
+    if (!find_fields(m, span))
         return full(err);
     t = find_trace(m, span->trace_id);
     if (!t)

@@ -38,7 +38,7 @@ struct otlp_span {
     int64_t start, end; /* TIME_NONE: absent */
     uint32_t flags;
     uint32_t dropped_attributes, dropped_events, dropped_links; /* what the sender left out */
-    struct attr_list attributes;
+    struct attr_list attributes;                                /* the mapper may decode values in place */
     struct otlp_event *events;
     size_t nevents;
     struct otlp_link *links;

@@ -9,6 +9,7 @@
 
 #include "base/buf.h"
 #include "base/clock.h"
+#include "base/codec.h"
 #include "json/json_read.h"
 #include "json/json_write.h"
 
@@ -368,6 +369,28 @@ void otlp_each_tag(const struct otlp_values *c, const struct attr_value *v, void
         return;
     while (str_split(&text, ',', &part))
         add_tag(str_trim(part), add, arg);
+}
+
+/* ---- JSON text ---- */
+
+void otlp_decode_json_text(struct arena *a, struct attr_value *v) {
+    struct str s = v->type == ATTR_STR ? str_trim(v->s) : STR_NONE;
+    if (s.n == 0 || s.p[0] == '{' || s.p[0] == '[' || !json_valid(s, 1))
+        return;
+    if (s.p[0] == '"') {
+        char *text = arena_bytes(a, s.n);
+        size_t n = text ? json_unescape(str_sub(s, 1, s.n - 2), false, text) : SIZE_MAX;
+        if (n != SIZE_MAX)
+            v->s = (struct str){ text, n };
+    } else if (s.p[0] == 't' || s.p[0] == 'f') {
+        *v = (struct attr_value){ .type = ATTR_BOOL, .boolean = s.p[0] == 't' };
+    } else if (s.p[0] == 'n') {
+        *v = (struct attr_value){ .type = ATTR_EMPTY };
+    } else if (str_to_i64(s, &v->i)) {
+        v->type = ATTR_INT;
+    } else if (str_to_f64(s, &v->d)) {
+        v->type = ATTR_DOUBLE;
+    }
 }
 
 /* ---- one rule ---- */

@@ -20,6 +20,9 @@ struct otlp_values {
 /* Decodes v into the rule's field of *f. For a PREFIX rule, `entry` is the entry's key. */
 enum otlp_found otlp_decode(const struct otlp_values *c, const struct otlp_rule *rule, const struct attr_value *v,
                             struct str entry, struct otlp_fields *f);
+/* A string that holds a JSON scalar becomes that value; text of objects, arrays and of no JSON stays. Unescaped text is
+ * placed in `a`. */
+void otlp_decode_json_text(struct arena *a, struct attr_value *v);
 /* The text where it outlives the span: in the body if it is there, else copied to the batch's arena. */
 struct str otlp_keep(const struct otlp_values *c, struct str s);
 /* Calls add(arg, tag) for each tag in one of their forms: array, JSON array text, comma text, single text. */

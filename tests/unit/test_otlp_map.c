@@ -712,6 +712,54 @@ static void missing_memory_is_an_error(void **state) {
     fail_msg("never succeeded");
 }
 
+/* langfuse-api 11.5: Python 5 and later quote, JavaScript and older ones do not. */
+static void quoted_metadata_is_decoded_once(void **state) {
+    (void)state;
+    static const struct {
+        const char *language, *version, *observation, *trace, *user;
+    } cases[] = {
+        { "python", "5.0.4", "{\"s\":\"text\",\"n\":\"123\",\"i\":7,\"b\":true,\"o\":{\"a\":1}",
+          "{\"tenant\":\"acme\",", "ann" },
+        { "python", "4.18.0",
+          "{\"s\":\"\\\"text\\\"\",\"n\":\"\\\"123\\\"\",\"i\":\"7\",\"b\":\"true\",\"o\":{\"a\":1}",
+          "{\"tenant\":\"\\\"acme\\\"\",", "\"ann\"" },
+        { "nodejs", "5.11.1",
+          "{\"s\":\"\\\"text\\\"\",\"n\":\"\\\"123\\\"\",\"i\":\"7\",\"b\":\"true\",\"o\":{\"a\":1}",
+          "{\"tenant\":\"\\\"acme\\\"\",", "\"ann\"" },
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char resource[200], scope[200];
+        struct decoded d;
+        snprintf(resource, sizeof resource, "\"resource\":{\"attributes\":[" TEXT("telemetry.sdk.language", "%s") "]}",
+                 cases[i].language);
+        snprintf(scope, sizeof scope, "\"scope\":{\"name\":\"langfuse-sdk\",\"version\":\"%s\"}", cases[i].version);
+        decode(
+            &d, resource, scope,
+            SPAN(
+                ID1,
+                ATTRS(
+                    TEXT("langfuse.observation.metadata.s", "\\\"text\\\"") "," TEXT("langfuse.observation.metadata.n", "\\\"123\\\"") "," TEXT(
+                        "langfuse.observation.metadata.i",
+                        "7") "," TEXT("langfuse.observation.metadata.b",
+                                      "true") "," TEXT("langfuse.observation.metadata.o",
+                                                       "{\\\"a\\\":1}") "," TEXT("langfuse.trace.metadata.tenant",
+                                                                                 "\\\"acme\\\"") "," TEXT("langfuse."
+                                                                                                          "trace."
+                                                                                                          "metadata."
+                                                                                                          "langfuse_"
+                                                                                                          "user_id",
+                                                                                                          "\\\"ann\\"
+                                                                                                          "\""))));
+        struct str metadata = d.b->observations[0].metadata;
+        if (!str_starts(metadata, cases[i].observation)) {
+            fail_msg("%s %s: %.*s", cases[i].language, cases[i].version, STR_FMT(metadata));
+        }
+        assert_str(d.b->traces[0].user, cases[i].user);
+        assert_true(str_starts(d.b->traces[0].metadata, cases[i].trace));
+        decoded_done(&d);
+    }
+}
+
 static void rows_of_a_field_stand_together(void **state) {
     (void)state;
     for (size_t i = 0; i < otlp_rules_n; i++) {
@@ -747,6 +795,7 @@ int main(void) {
         cmocka_unit_test(many_spans_of_one_trace),
         cmocka_unit_test(many_attributes_of_one_span),
         cmocka_unit_test(missing_memory_is_an_error),
+        cmocka_unit_test(quoted_metadata_is_decoded_once),
         cmocka_unit_test(rows_of_a_field_stand_together),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
