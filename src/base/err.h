@@ -8,22 +8,22 @@ extern "C" {
 
 enum xt_code {
     XT_OK = 0,
-    XT_EINVAL,        /* 400 BAD_REQUEST */
-    XT_EAUTH,         /* 401 UNAUTHORIZED */
-    XT_EFORBIDDEN,    /* 403 FORBIDDEN */
-    XT_ENOTFOUND,     /* 404 NOT_FOUND */
-    XT_EMETHOD,       /* 405 METHOD_NOT_ALLOWED */
-    XT_ECONFLICT,     /* 409 CONFLICT */
-    XT_ETOOBIG,       /* 413 PAYLOAD_TOO_LARGE */
-    XT_EMEDIA,        /* 415 UNSUPPORTED_MEDIA_TYPE */
-    XT_ESCHEMA,       /* 422 UNPROCESSABLE_ENTITY: valid syntax, wrong shape or value */
-    XT_ERATE,         /* 429 TOO_MANY_REQUESTS: rate limit */
-    XT_EBUSY,         /* back-pressure: 429 on native routes, 503 on OTLP; always Retry-After */
-    XT_EUNAVAILABLE,  /* 503 SERVICE_UNAVAILABLE: store away, disk full; Retry-After; the caller may send again */
-    XT_ETIMEOUT,      /* 504 QUERY_TIMEOUT */
-    XT_ESTORE,        /* 500 INTERNAL_ERROR: the store refused for a reason that is ours */
-    XT_EREFUSED,      /* the store refused this data for good (constraint, too big): 422; retried in smaller parts */
-    XT_ENOMEM,        /* 503 */
+    XT_EINVAL,       /* 400 BAD_REQUEST */
+    XT_EAUTH,        /* 401 UNAUTHORIZED */
+    XT_EFORBIDDEN,   /* 403 FORBIDDEN */
+    XT_ENOTFOUND,    /* 404 NOT_FOUND */
+    XT_EMETHOD,      /* 405 METHOD_NOT_ALLOWED */
+    XT_ECONFLICT,    /* 409 CONFLICT */
+    XT_ETOOBIG,      /* 413 PAYLOAD_TOO_LARGE */
+    XT_EMEDIA,       /* 415 UNSUPPORTED_MEDIA_TYPE */
+    XT_ESCHEMA,      /* 422 UNPROCESSABLE_ENTITY: valid syntax, wrong shape or value */
+    XT_ERATE,        /* 429 TOO_MANY_REQUESTS: rate limit */
+    XT_EBUSY,        /* back-pressure: 429 on native routes, 503 on OTLP; always Retry-After */
+    XT_EUNAVAILABLE, /* 503 SERVICE_UNAVAILABLE: store away, disk full; Retry-After; the caller may send again */
+    XT_ETIMEOUT,     /* 504 QUERY_TIMEOUT */
+    XT_ESTORE,       /* 500 INTERNAL_ERROR: the store refused for a reason that is ours */
+    XT_EREFUSED,     /* the store refused this data for good (constraint, too big): 422; retried in smaller parts */
+    XT_ENOMEM,       /* 503 */
     XT_CODE_MAX
 };
 

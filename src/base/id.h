@@ -21,12 +21,12 @@ enum id_spell {
     ID_TEXT      /* as sent: `text` holds it */
 };
 struct id {
-    struct str key;      /* absent: no id */
+    struct str key; /* absent: no id */
     enum id_spell spell;
-    struct str text;     /* ID_TEXT only */
+    struct str text; /* ID_TEXT only */
 };
 #define ID_NONE ((struct id){ STR_NONE, ID_UUID, STR_NONE })
-#define ID_MAX 800 /* characters */
+#define ID_MAX 800      /* characters */
 #define ID_PRINT_MAX 37 /* bytes of a non-text id, NUL included */
 
 static inline bool id_has(const struct id *id) { return id->key.p != NULL; }

@@ -3,7 +3,13 @@
 #include "base/buf.h"
 #include "base/err.h"
 
-enum coding { CODING_IDENTITY, CODING_GZIP, CODING_DEFLATE /* zlib format, raw accepted */, CODING_ZSTD, CODING_UNKNOWN };
+enum coding {
+    CODING_IDENTITY,
+    CODING_GZIP,
+    CODING_DEFLATE /* zlib format, raw accepted */,
+    CODING_ZSTD,
+    CODING_UNKNOWN
+};
 
 /* A Content-Encoding or one member of Accept-Encoding: "gzip", "x-gzip", "deflate", "zstd", "identity", "". */
 enum coding coding_parse(struct str name);

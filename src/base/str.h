@@ -29,7 +29,7 @@ int str_cmp(struct str a, struct str b);
 bool str_eq_nocase(struct str a, struct str b); /* ASCII letters only */
 bool str_starts(struct str s, const char *prefix);
 bool str_ends(struct str s, const char *suffix);
-struct str str_trim(struct str s); /* ASCII blanks: space, tab, CR, LF */
+struct str str_trim(struct str s);                       /* ASCII blanks: space, tab, CR, LF */
 struct str str_sub(struct str s, size_t from, size_t n); /* clamped to s */
 /* Index of the first c, or s.n. */
 size_t str_find(struct str s, char c);
@@ -41,7 +41,8 @@ bool str_to_i64(struct str s, int64_t *ret);
 bool str_to_u64(struct str s, uint64_t *ret);
 /* A JSON number's grammar or what strtod takes without hex, blanks or names; false for inf/nan/overflow. */
 bool str_to_f64(struct str s, double *ret);
-uint64_t str_hash(struct str s); /* FNV-1a folded; for tables in memory of bounded size, not for hostile keys at scale */
+uint64_t str_hash(
+    struct str s); /* FNV-1a folded; for tables in memory of bounded size, not for hostile keys at scale */
 
 #ifdef __cplusplus
 }

@@ -8,8 +8,8 @@
 
 #include "base/arena.h"
 #include "base/err.h"
-#include "model/event.h"
 #include "json/json_read.h"
+#include "model/event.h"
 
 enum field_kind {
     FIELD_STR,         /* struct str */

@@ -14,18 +14,27 @@
 
 /* ---- traces ---- */
 enum trace_order {
-    ORDER_TIMESTAMP, ORDER_ID, ORDER_NAME, ORDER_USER, ORDER_RELEASE, ORDER_VERSION, ORDER_PUBLIC, ORDER_BOOKMARKED,
-    ORDER_SESSION, ORDER_LATENCY, ORDER_TOTAL_COST
+    ORDER_TIMESTAMP,
+    ORDER_ID,
+    ORDER_NAME,
+    ORDER_USER,
+    ORDER_RELEASE,
+    ORDER_VERSION,
+    ORDER_PUBLIC,
+    ORDER_BOOKMARKED,
+    ORDER_SESSION,
+    ORDER_LATENCY,
+    ORDER_TOTAL_COST
 };
 struct trace_query {
     int64_t project;
     struct str label;                                 /* projectId of the records; absent: all of the tenant */
     struct str user, name, session, version, release; /* exact; absent: any */
-    const struct str *tags; /* the trace must have all */
+    const struct str *tags;                           /* the trace must have all */
     size_t ntags;
     const struct str *environments; /* any of these */
     size_t nenvironments;
-    int64_t from, to; /* inclusive; TIME_MIN / TIME_MAX: open */
+    int64_t from, to;       /* inclusive; TIME_MIN / TIME_MAX: open */
     enum trace_order order; /* NULLs first descending, last ascending; ties by number of arrival (same direction) */
     bool descending;
     int64_t offset, limit; /* offset >= 0 (may be huge), limit 1..200 */
@@ -42,8 +51,8 @@ struct trace_row {
     struct str input, output, metadata; /* JSON text or absent; derived from the root observation when never sent */
     double latency;                     /* seconds; stated, else last end - first start; NaN: unknown */
     bool cost_known;
-    money cost;           /* stated, else the sum of what is known of its observations */
-    struct str cost_text; /* the stated amount when it is not exact in `cost` */
+    money cost;                        /* stated, else the sum of what is known of its observations */
+    struct str cost_text;              /* the stated amount when it is not exact in `cost` */
     const struct str *observation_ids; /* lists only, when wanted */
     size_t nobservation_ids;
 };
@@ -63,7 +72,7 @@ struct observation_row {
     double input_price, output_price, total_price;
     struct opt_money cost_input, cost_output, cost_total;
     struct str usage_buckets, cost_buckets, cost_source; /* "given", "priced" or absent */
-    double latency, time_to_first_token; /* stated, else derived from the times; NaN: unknown */
+    double latency, time_to_first_token;                 /* stated, else derived from the times; NaN: unknown */
     struct opt_i64 tokens_in, tokens_out, tokens_total;
 };
 typedef bool observation_visitor(void *arg, const struct observation_row *row);
@@ -75,7 +84,7 @@ struct daily_query {
     struct str trace_name, user, version, release;
     const struct str *tags;
     size_t ntags;
-    int64_t from, to; /* inclusive, of the trace's timestamp */
+    int64_t from, to;      /* inclusive, of the trace's timestamp */
     int64_t offset, limit; /* days, newest first */
     int64_t deadline;
 };

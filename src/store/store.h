@@ -75,15 +75,16 @@ struct store_ops {
     /* XT_ENOTFOUND when the trace is unknown. `trace` is visited first, then its observations in order (contract 3.4). */
     enum xt_code (*trace_get)(struct store *s, const struct trace_ref *ref, trace_visitor *trace,
                               observation_visitor *observation, void *arg, struct xt_err *err);
-    enum xt_code (*daily)(struct store *s, const struct daily_query *q, day_visitor *visit, void *arg, int64_t *ret_total,
-                          struct xt_err *err);
+    enum xt_code (*daily)(struct store *s, const struct daily_query *q, day_visitor *visit, void *arg,
+                          int64_t *ret_total, struct xt_err *err);
     enum xt_code (*metric_names)(struct store *s, int64_t project, int64_t deadline, name_visitor *visit, void *arg,
                                  struct xt_err *err);
     enum xt_code (*series)(struct store *s, const struct series_query *q, struct series_sink *sink, struct xt_err *err);
     void (*stats)(struct store *s, struct store_stats *ret);
 
     /* [any] Catalog; small, its own connection. */
-    enum xt_code (*project_open)(struct store *s, struct str name, int64_t *ret_number, struct xt_err *err); /* creates */
+    enum xt_code (*project_open)(struct store *s, struct str name, int64_t *ret_number,
+                                 struct xt_err *err);                                 /* creates */
     enum xt_code (*keys_version)(struct store *s, uint64_t *ret, struct xt_err *err); /* changes when keys change */
     enum xt_code (*keys_list)(struct store *s, struct arena *a, struct store_key **ret, size_t *ret_n,
                               struct xt_err *err); /* revoked ones included */

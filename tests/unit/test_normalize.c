@@ -26,12 +26,13 @@ static const struct {
     { "{\"input\":1,\"input\":2}", "{\"input\":2,\"total\":2}", 2, NONE, 2 },
     { "{\"total\":9}", "{\"total\":9}", NONE, NONE, 9 },
     { "{\"input\":5.0,\"output\":\"6\"}", "{\"input\":5,\"output\":6,\"total\":11}", 5, 6, 11 },
-    { "{\"input\":9007199254740993,\"output\":1e3}", "{\"input\":9007199254740993,\"output\":1000,\"total\":9007199254741993}", 9007199254740993,
-      1000, 9007199254741993 },
+    { "{\"input\":9007199254740993,\"output\":1e3}",
+      "{\"input\":9007199254740993,\"output\":1000,\"total\":9007199254741993}", 9007199254740993, 1000,
+      9007199254741993 },
     { "{\"input\":1.5,\"output\":-4,\"total\":true}", NULL, NONE, NONE, NONE },
     { "{\"input\":\"x\",\"output\":[1],\"total\":{}}", NULL, NONE, NONE, NONE },
-    { "{\"input\":9223372036854775807,\"output\":9223372036854775808}", "{\"input\":9223372036854775807,\"total\":9223372036854775807}", INT64_MAX,
-      NONE, INT64_MAX },
+    { "{\"input\":9223372036854775807,\"output\":9223372036854775808}",
+      "{\"input\":9223372036854775807,\"total\":9223372036854775807}", INT64_MAX, NONE, INT64_MAX },
     { "{}", NULL, NONE, NONE, NONE },
     { "[1,2]", NULL, NONE, NONE, NONE },
     { "\"text\"", NULL, NONE, NONE, NONE },
@@ -40,9 +41,11 @@ static const struct {
       "{\"input\":10,\"output\":20,\"total\":30}", 10, 20, 30 },
     { "{\"input\":12,\"output\":3,\"cache_read_input_tokens\":5}",
       "{\"input\":12,\"output\":3,\"cache_read_input_tokens\":5,\"total\":20}", 17, 3, 20 },
-    { "{\"input\":1,\"mine\":5,\"cost\":0,\"cost_in_usd_ticks\":7}", "{\"input\":1,\"mine\":5,\"total\":1}", 1, NONE, 1 },
+    { "{\"input\":1,\"mine\":5,\"cost\":0,\"cost_in_usd_ticks\":7}", "{\"input\":1,\"mine\":5,\"total\":1}", 1, NONE,
+      1 },
     { "{\"input_cached_tokens\":9223372036854775807,\"input\":9223372036854775807}",
-      "{\"input\":9223372036854775807,\"input_cached_tokens\":9223372036854775807,\"total\":9223372036854775807}", INT64_MAX, NONE, INT64_MAX },
+      "{\"input\":9223372036854775807,\"input_cached_tokens\":9223372036854775807,\"total\":9223372036854775807}",
+      INT64_MAX, NONE, INT64_MAX },
     { "{\"prompt_tokens\":10,\"completion_tokens\":5,\"total_tokens\":15,\"prompt_tokens_details\":{\"cached_tokens\":"
       "4,"
       "\"audio_tokens\":null},\"completion_tokens_details\":{\"reasoning_tokens\":2}}",
@@ -50,7 +53,8 @@ static const struct {
     { "{\"input_tokens\":10,\"output_tokens\":5,\"input_tokens_details\":{\"cached_tokens\":4,\"text_tokens\":6},"
       "\"output_tokens_details\":{\"reasoning_tokens\":0}}",
       "{\"input\":6,\"output\":5,\"input_cached_tokens\":4,\"output_reasoning_tokens\":0,\"total\":15}", 10, 5, 15 },
-    { "{\"input_tokens\":1,\"input_tokens_details\":{\"cached_tokens\":4}}", "{\"input\":0,\"input_cached_tokens\":4,\"total\":4}", 4, NONE, 4 },
+    { "{\"input_tokens\":1,\"input_tokens_details\":{\"cached_tokens\":4}}",
+      "{\"input\":0,\"input_cached_tokens\":4,\"total\":4}", 4, NONE, 4 },
 };
 
 static bool is_i64(struct opt_i64 v, int64_t want) { return want == NONE ? !v.has : v.has && v.v == want; }
