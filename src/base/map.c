@@ -5,6 +5,7 @@
  *  3. The process key is drawn once, on the first hash, and is const afterwards. */
 #include "base/map.h"
 
+#include <assert.h>
 #include <pthread.h>
 #include <unistd.h>
 
@@ -140,6 +141,7 @@ bool map_put(struct map *m, struct str key, void *value) {
         }
         slot = find(m, mark, key);
     }
+    assert(slot); /* an empty map grew above */
     *slot = (struct map_slot){ mark, key, value };
     m->count++;
     return true;

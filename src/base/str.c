@@ -23,7 +23,10 @@ static unsigned char lower(char c) {
 }
 
 bool str_eq_nocase(struct str a, struct str b) {
-    if (a.n != b.n || (a.p == NULL) != (b.p == NULL)) {
+    if (!a.p || !b.p) {
+        return a.p == b.p;
+    }
+    if (a.n != b.n) {
         return false;
     }
     for (size_t i = 0; i < a.n; i++) {

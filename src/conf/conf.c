@@ -4,6 +4,7 @@
  * default); strings point into argv, envp, the file's text or the table, never into freed memory. */
 #include "conf/conf.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stddef.h>
 #include <stdlib.h>
@@ -196,6 +197,7 @@ static enum xt_code read_file(const char *path, char **ret, struct xt_err *err) 
 /* `key = value` lines into values[], cutting the text in place. */
 static enum xt_code parse_file(const char *path, char *text, const char **values, struct xt_err *err) {
     unsigned line = 0;
+    assert(text);
     for (char *p = text, *end; (end = strchr(p, '\n')) != NULL; p = end + 1) {
         line++;
         *end = 0;

@@ -240,7 +240,7 @@ static void refuse(struct ingest *in, struct ticket *t, const struct batch_part 
     enum record_kind kind = RECORD_SAMPLE;
     size_t index = p->sample_from;
     const char *word = "sample";
-    struct str id = STR_NONE;
+    struct str id;
     if (p->trace_to > p->trace_from) {
         kind = RECORD_TRACE, index = p->trace_from, word = "trace";
     } else if (p->observation_to > p->observation_from) {
