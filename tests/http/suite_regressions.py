@@ -40,6 +40,17 @@ with T.server() as s:
             get("/api/public/metrics/daily?traceName=$A&toTimestamp=2026-01-01T00:00:00.123456Z", 200, {"meta": {"totalItems": 1}})),
     ])
 
+    @T.case("huge costs, sent twice, count once, and the store's sums stay those of its rows")
+    def _():
+        trace, o = uid(), uid()
+        for _ in range(2):
+            s.batch(None, [{"id": o, "traceId": trace, "calculatedInputCost": 5e9, "calculatedOutputCost": 5e9}])
+        cost = s.get(DETAIL + trace).json["totalCost"]
+        s.stop()
+        r = T.cli("check", "--deep", dir=s.dir)
+        s.start()
+        must(r.rc == 0 and cost == 1e10, "check --deep: %s %s; totalCost %s" % (r.rc, r.out[:200], cost))
+
     @T.case("costDetails has the total wherever calculatedTotalCost is known, over OTLP too")
     def _():
         trace = new_trace()
