@@ -47,7 +47,8 @@ static enum xt_code fake_write(struct store *s, const struct batch_part *parts, 
         }
     if (rc == XT_OK) {
         fake.groups_ok++;
-        strncat(fake.committed, names, sizeof fake.committed - strlen(fake.committed) - 1);
+        size_t used = strlen(fake.committed);
+        snprintf(fake.committed + used, sizeof fake.committed - used, "%s", names);
     }
     pthread_mutex_unlock(&fake.mu);
     return rc;
