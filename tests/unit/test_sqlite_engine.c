@@ -561,6 +561,37 @@ static void open_without_memory(void **state) {
     }
 }
 
+/* Only what may be the data's own fault refuses it: the writer drops what is refused. */
+static void errors(void **state) {
+    (void)state;
+    static const struct {
+        int rc;
+        enum xt_code code;
+    } cases[] = {
+        { SQLITE_BUSY, XT_EUNAVAILABLE },
+        { SQLITE_BUSY_SNAPSHOT, XT_EUNAVAILABLE },
+        { SQLITE_PROTOCOL, XT_EUNAVAILABLE },
+        { SQLITE_FULL, XT_EUNAVAILABLE },
+        { SQLITE_IOERR_FSYNC, XT_EUNAVAILABLE },
+        { SQLITE_CORRUPT, XT_EUNAVAILABLE },
+        { SQLITE_CORRUPT_INDEX, XT_EUNAVAILABLE },
+        { SQLITE_NOTADB, XT_EUNAVAILABLE },
+        { SQLITE_ERROR, XT_EUNAVAILABLE },
+        { SQLITE_ABORT_ROLLBACK, XT_EUNAVAILABLE },
+        { SQLITE_INTERRUPT, XT_ETIMEOUT },
+        { SQLITE_CONSTRAINT_DATATYPE, XT_EREFUSED },
+        { SQLITE_TOOBIG, XT_EREFUSED },
+        { SQLITE_NOMEM, XT_ENOMEM },
+        { SQLITE_IOERR_NOMEM, XT_ENOMEM },
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct conn c = { 0 };
+        struct xt_err err;
+        assert_int_equal(conn_fail(&c, cases[i].rc, "test", &err), cases[i].code);
+        assert_int_equal(c.failed, cases[i].code);
+    }
+}
+
 int main(void) {
 #define OPEN(t) cmocka_unit_test_setup_teardown(t, fixture_setup, fixture_teardown)
 #define CLOSED(t) cmocka_unit_test_setup_teardown(t, fixture_setup_closed, fixture_teardown)
@@ -579,6 +610,7 @@ int main(void) {
         OPEN(log_stays_bounded),
         OPEN(probe),
         OPEN(locked_by_another),
+        cmocka_unit_test(errors),
         cmocka_unit_test(sums),
         cmocka_unit_test(hashes),
         OPEN(binding),

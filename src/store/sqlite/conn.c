@@ -219,24 +219,18 @@ void conn_rollback(struct conn *c) {
 
 /* ---- errors ---- */
 
+/* Only what can be the data's own fault is a refusal; a damaged file is not: the sender keeps its data and tries again. */
 static enum xt_code code_of(int rc) {
     if (rc == SQLITE_IOERR_NOMEM)
         return XT_ENOMEM;
     switch (rc & 0xff) {
-    case SQLITE_FULL:
-    case SQLITE_IOERR:
-    case SQLITE_BUSY:
-    case SQLITE_LOCKED:
-    case SQLITE_CANTOPEN:
-    case SQLITE_READONLY:
-    case SQLITE_PROTOCOL: return XT_EUNAVAILABLE;
     case SQLITE_INTERRUPT: return XT_ETIMEOUT;
     case SQLITE_TOOBIG:
     case SQLITE_CONSTRAINT:
     case SQLITE_MISMATCH:
     case SQLITE_RANGE: return XT_EREFUSED;
     case SQLITE_NOMEM: return XT_ENOMEM;
-    default: return XT_ESTORE;
+    default: return XT_EUNAVAILABLE;
     }
 }
 

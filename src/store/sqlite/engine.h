@@ -71,8 +71,8 @@ void conn_close(struct conn *c); /* finalizes its statements; also one that is n
 /* The statement of that slot, reset and with bindings cleared. NULL: prepare failed (err and c->failed filled). */
 sqlite3_stmt *conn_stmt(struct conn *c, enum sql_id id, struct xt_err *err);
 /* Maps an SQLite result to our codes and fills err; never returns XT_OK. `what` is for the log, not for SQL text.
- * FULL, IOERR, BUSY, LOCKED, CANTOPEN, READONLY: XT_EUNAVAILABLE; INTERRUPT: XT_ETIMEOUT; TOOBIG, CONSTRAINT, MISMATCH,
- * RANGE: XT_EREFUSED; NOMEM: XT_ENOMEM; the rest XT_ESTORE. */
+ * INTERRUPT: XT_ETIMEOUT; TOOBIG, CONSTRAINT, MISMATCH, RANGE: XT_EREFUSED; NOMEM: XT_ENOMEM; the rest, damage of the file
+ * included, XT_EUNAVAILABLE. XT_ESTORE is for rows that can be read and make no sense. */
 enum xt_code conn_fail(struct conn *c, int rc, const char *what, struct xt_err *err);
 enum xt_code conn_exec(struct conn *c, const char *sql, struct xt_err *err);
 /* Steps a statement that returns no rows, then resets it. */
