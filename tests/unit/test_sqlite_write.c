@@ -525,6 +525,26 @@ static void refused(void **state) {
     assert_sound(f);
 }
 
+/* A commit that failed may be on disk nevertheless: after one the counters are what the file says. */
+static void counters_after_failure(void **state) {
+    struct fixture *f = *state;
+    struct sqlite_store *e = engine_of(&f->store);
+    struct batch *b = batch_at(1000), *bad = batch_at(1000);
+    add_trace(b, "a")->input = text_in(b, "1");
+    sqlite3_limit(e->writer.db, SQLITE_LIMIT_LENGTH, 20000);
+    add_trace(bad, "bad")->name = noise(bad, 30000);
+    struct batch_part p = whole(b), q = whole(bad);
+    assert_int_equal(f->store.ops->write(&f->store, &q, 1, &f->err), XT_EREFUSED);
+    batch_free(bad);
+    assert_int_equal(conn_exec(&e->writer, "UPDATE state SET v = 70 WHERE k IN ('next_tseq', 'next_pid')", &f->err),
+                     XT_OK);
+    assert_int_equal(f->store.ops->write(&f->store, &p, 1, &f->err), XT_OK);
+    batch_free(b);
+    assert_int_equal(fixture_query(f, "SELECT max(tseq) FROM trace"), 70);
+    assert_int_equal(fixture_query(f, "SELECT max(pid) FROM payload"), 70);
+    assert_sound(f);
+}
+
 /* Damage in the file ends in an error, not in a crash, and harms no other record. */
 static void damaged_rows(void **state) {
     struct fixture *f = *state;
@@ -578,6 +598,7 @@ int main(void) {
         TEST(no_memory_is_no_trace),
         TEST(no_memory_to_compress),
         TEST(refused),
+        TEST(counters_after_failure),
         TEST(damaged_rows),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

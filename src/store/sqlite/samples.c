@@ -210,7 +210,7 @@ static enum xt_code counter_load(struct sqlite_store *e, struct xt_err *err) {
     if (rc != SQLITE_ROW && rc != SQLITE_DONE)
         return conn_fail(c, rc, "number of the next sample", err);
     if (next < 1)
-        return xt_fail(err, XT_ESTORE, "the store is damaged: no number for the next sample");
+        return xt_fail(err, XT_EUNAVAILABLE, "the store's counter next_sample is missing or damaged");
     e->samples->next = next;
     return XT_OK;
 }

@@ -1,7 +1,8 @@
 /* write.c -- one group, one transaction (store.h: all parts or nothing, durable when it returns XT_OK).
  *
- *  1. Counters live in memory and are written to `state` in the transaction of the rows that used them; a rollback takes
- *     them back. A number is never used twice, not even after its row is gone.
+ *  1. Counters live in memory and are written to `state` in the transaction of the rows that used them. After a rollback
+ *     they are read again: a commit that failed may yet have reached the disk. A number is never used twice, not even
+ *     after its row is gone.
  *  2. Nothing of a group survives it in memory but the counters and the codec's room. */
 #include <stdlib.h>
 #include <string.h>
@@ -21,7 +22,7 @@ static enum xt_code get_counter(struct conn *c, const char *key, int64_t *ret, s
     if (rc != SQLITE_ROW && rc != SQLITE_DONE)
         return conn_fail(c, rc, "counter", err);
     if (v < 1)
-        return xt_fail(err, XT_ESTORE, "the store's counter %s is missing or damaged", key);
+        return xt_fail(err, XT_EUNAVAILABLE, "the store's counter %s is missing or damaged", key);
     *ret = v;
     return XT_OK;
 }
@@ -35,15 +36,21 @@ static enum xt_code set_counter(struct conn *c, const char *key, int64_t v, stru
     return conn_run(c, st, "counter", err);
 }
 
+static enum xt_code counters_load(struct conn *c, struct write_state *ws, struct xt_err *err) {
+    enum xt_code code = get_counter(c, "next_tseq", &ws->next_tseq, err);
+    if (code == XT_OK)
+        code = get_counter(c, "next_pid", &ws->next_pid, err);
+    ws->known = code == XT_OK;
+    return code;
+}
+
 enum xt_code write_state_load(struct sqlite_store *e, struct xt_err *err) {
     struct write_state *ws = alloc_should_fail() ? NULL : calloc(1, sizeof *ws);
     if (!ws)
         return no_memory(err);
     arena_init(&ws->arena, SIZE_MAX / 2); /* bounded by the batches of a group, which the queue bounds */
     buf_init(&ws->rest, SIZE_MAX / 2);
-    enum xt_code code = get_counter(&e->writer, "next_tseq", &ws->next_tseq, err);
-    if (code == XT_OK)
-        code = get_counter(&e->writer, "next_pid", &ws->next_pid, err);
+    enum xt_code code = counters_load(&e->writer, ws, err);
     write_state_free(e);
     e->ws = ws;
     if (code != XT_OK)
@@ -82,9 +89,9 @@ static enum xt_code write_records(struct sqlite_store *e, const struct batch_par
     return code == XT_OK ? group_flush(&g, err) : code;
 }
 
-static enum xt_code write_all(struct sqlite_store *e, const struct batch_part *parts, size_t n, int64_t old_tseq,
-                              int64_t old_pid, struct xt_err *err) {
+static enum xt_code write_all(struct sqlite_store *e, const struct batch_part *parts, size_t n, struct xt_err *err) {
     struct write_state *ws = e->ws;
+    const int64_t old_tseq = ws->next_tseq, old_pid = ws->next_pid;
     enum xt_code code = write_records(e, parts, n, err);
     if (code == XT_OK && ws->next_tseq != old_tseq)
         code = set_counter(&e->writer, "next_tseq", ws->next_tseq, err);
@@ -99,15 +106,16 @@ static enum xt_code write_all(struct sqlite_store *e, const struct batch_part *p
 enum xt_code sqlite_write(struct store *s, const struct batch_part *parts, size_t n, struct xt_err *err) {
     struct sqlite_store *e = engine_of(s);
     struct write_state *ws = e->ws;
-    const int64_t old_tseq = ws->next_tseq, old_pid = ws->next_pid;
     enum xt_code code = conn_begin(&e->writer, true, err);
     if (code != XT_OK)
         return code;
-    code = write_all(e, parts, n, old_tseq, old_pid, err);
+    if (!ws->known)
+        code = counters_load(&e->writer, ws, err);
+    if (code == XT_OK)
+        code = write_all(e, parts, n, err);
     if (code != XT_OK) {
         conn_rollback(&e->writer);
-        ws->next_tseq = old_tseq;
-        ws->next_pid = old_pid;
+        ws->known = false;
         samples_forget(e);
     }
     write_state_tidy(ws);
