@@ -28,11 +28,14 @@ static int newest_version(void) {
 
 enum xt_code schema_version(struct conn *c, const char *path, int *ret, struct xt_err *err) {
     int64_t app = 0, version = 0, objects = 0;
-    enum xt_code code = read_int(c, "PRAGMA application_id", &app, err);
+    enum xt_code code = conn_begin(c, false, err); /* one snapshot: another process may be migrating */
+    if (code == XT_OK)
+        code = read_int(c, "PRAGMA application_id", &app, err);
     if (code == XT_OK)
         code = read_int(c, "PRAGMA user_version", &version, err);
     if (code == XT_OK)
         code = read_int(c, "SELECT count(*) FROM sqlite_schema", &objects, err);
+    conn_rollback(c);
     if (code != XT_OK)
         return code;
     bool empty = app == 0 && version == 0 && objects == 0;
