@@ -48,7 +48,32 @@ static void one_day(void **state) {
     ask(f, &q, 1,
         "2026-01-01 traces=2 obs=7 cost=0.75 [unknown n=2 traces=2 in=0 out=0 total=0 cost=0.25]"
         " [m1 n=3 traces=2 in=5 out=0 total=7 cost=0.0]\n");
+    b = batch_at(BASE); /* both in one trace, which counts once */
+    generation(b, "a", "8", NULL);
+    write_one(f, b);
+    ask(f, &q, 1,
+        "2026-01-01 traces=2 obs=8 cost=0.75 [unknown n=3 traces=2 in=0 out=0 total=0 cost=0.25]"
+        " [m1 n=3 traces=2 in=5 out=0 total=7 cost=0.0]\n");
     assert_sound(f);
+}
+
+/* A sum beyond the range of one amount is kept exactly, and taken back exactly. */
+static void huge_costs(void **state) {
+    struct fixture *f = *state;
+    struct daily_query q = all_days();
+    static const char *const wanted[] = { "10000000000.0", "10000000000.0", "-20000000000.0", "1.5" };
+    static const int64_t dollars[] = { 10000000000, 10000000000, -20000000000, 0 };
+    for (size_t i = 0; i < sizeof wanted / sizeof *wanted; i++) {
+        char line[200];
+        struct batch *b = batch_at(BASE);
+        generation(b, "a", "1", "m")->cost_total =
+            dollars[i] ? (struct opt_money){ .v = (money)dollars[i] * 1000000000000000000, .has = true } : usd("1.5");
+        write_one(f, b);
+        snprintf(line, sizeof line, "2026-01-01 traces=1 obs=1 cost=%s [m n=1 traces=1 in=0 out=0 total=0 cost=%s]\n",
+                 wanted[i], wanted[i]);
+        ask(f, &q, 1, line);
+        assert_sound(f);
+    }
 }
 
 static void order_of_usage(void **state) {
@@ -292,7 +317,7 @@ static void ends_of_time(void **state) {
 int main(void) {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, fixture_setup, fixture_teardown)
     const struct CMUnitTest tests[] = {
-        TEST(one_day),       TEST(order_of_usage), TEST(moves), TEST(ranges_and_filters),
+        TEST(one_day),       TEST(huge_costs),   TEST(order_of_usage), TEST(moves), TEST(ranges_and_filters),
         TEST(visitor_stops), TEST(ends_of_time),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

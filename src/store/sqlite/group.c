@@ -139,9 +139,10 @@ static enum xt_code add_trace(struct group *g, const struct batch *b, const stru
 /* ---- observations ---- */
 
 void obs_share_of(const struct observation *v, struct obs_share *ret) {
+    bool unnamed = str_eq_c(v->model, "unknown"); /* that is what no model is called: each trace counts once for both */
     *ret = (struct obs_share){
         .generation = !str_has(v->type) || str_eq_c(v->type, "GENERATION"),
-        .model = v->model,
+        .model = unnamed ? STR_NONE : v->model,
         .start = v->start,
         .end = v->end,
         .in = v->tokens_in.has ? v->tokens_in.v : 0,

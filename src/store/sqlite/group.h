@@ -15,7 +15,7 @@
 /* What an observation adds to its trace. */
 struct obs_share {
     bool generation; /* type exactly GENERATION */
-    struct str model;
+    struct str model; /* absent: none, or "unknown" */
     int64_t start, end;
     int64_t in, out, total; /* 0 for none */
     bool cost_known;
@@ -61,6 +61,7 @@ struct trace_state {
 
 struct write_state {
     int64_t next_tseq, next_pid;
+    bool known;         /* they are those of the file */
     struct arena arena; /* of the transaction */
     struct codec codec;
     struct buf rest; /* scratch */

@@ -4,7 +4,7 @@
 #include <string.h>
 
 /* How the bytes of a field are to be read. Doubles and amounts are little-endian. */
-enum packed_kind { PACK_TEXT, PACK_F64, PACK_MONEY, PACK_SPELL };
+enum packed_kind { PACK_TEXT, PACK_F64, PACK_MONEY, PACK_WIDE, PACK_SPELL };
 
 struct packed_field {
     unsigned char tag; /* 1 .. 127 */
@@ -40,7 +40,8 @@ static const struct packed_field fields[] = {
     FIELD(22, PACK_TEXT, cost_input.text),
     FIELD(23, PACK_MONEY, cost_output),
     FIELD(24, PACK_TEXT, cost_output.text),
-    FIELD(25, PACK_TEXT, cost_total.text), /* the amount itself has columns */
+    FIELD(25, PACK_TEXT, cost_total.text), /* the amount itself has columns ... */
+    FIELD(26, PACK_WIDE, cost_total),      /* ... unless it is a sum beyond their range */
 };
 #define NFIELDS (sizeof fields / sizeof fields[0])
 
@@ -96,6 +97,16 @@ static void put_field(struct buf *out, const struct packed_field *f, const struc
             put_le(out, f->tag, (unsigned __int128)m->v, 16);
         return;
     }
+    case PACK_WIDE: {
+        const struct opt_money *m = at;
+        int64_t nano, atto;
+        if (!m->has)
+            return;
+        money_split(m->v, &nano, &atto);
+        if (money_join(nano, atto) != m->v)
+            put_le(out, f->tag, (unsigned __int128)m->v, 16);
+        return;
+    }
     case PACK_SPELL:
         if (id_has(&o->parent_id) && o->parent_id.spell != o->id.spell)
             put_le(out, f->tag, o->parent_id.spell, 1);
@@ -140,7 +151,8 @@ static bool get_field(const struct packed_field *f, struct str value, struct obs
         memcpy(at, &bits, sizeof bits);
         return true;
     }
-    case PACK_MONEY: {
+    case PACK_MONEY:
+    case PACK_WIDE: {
         struct opt_money *m = at;
         if (value.n != 16)
             return false;
