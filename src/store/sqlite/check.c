@@ -50,7 +50,8 @@ static void check_labels(const struct sqlite_store *e, struct conn *c, struct bu
     sqlite3_stmt *st = NULL;
     int rc = sqlite3_prepare_v2(c->db, "SELECT sid, metric, h, labels FROM series", -1, &st, NULL);
     size_t found = 0;
-    while (rc == SQLITE_OK && found < FINDINGS_MAX && sqlite3_step(st) == SQLITE_ROW) {
+    while (rc == SQLITE_OK && found < FINDINGS_MAX && (rc = sqlite3_step(st)) == SQLITE_ROW) {
+        rc = SQLITE_OK;
         struct label *labels = NULL;
         size_t n = 0;
         struct str text = col_str(st, 3);
@@ -64,6 +65,8 @@ static void check_labels(const struct sqlite_store *e, struct conn *c, struct bu
     }
     sqlite3_finalize(st);
     arena_done(&scratch);
+    if (rc != SQLITE_OK && rc != SQLITE_DONE)
+        buf_printf(report, "series: %s (%d)\n", sqlite3_errstr(rc), rc);
 }
 
 /* ---- counts ---- */
@@ -124,7 +127,7 @@ enum xt_code sqlite_check(struct store *s, bool deep, struct buf *report, struct
         counts(&c, report);
     conn_rollback(&c);
     conn_close(&c);
-    if (code == XT_OK && found > 0)
+    if (found > 0 && (code == XT_OK || code == XT_EUNAVAILABLE)) /* what was found says why it ended */
         code = xt_fail(err, XT_ESTORE, "the store is damaged: %zu findings", found);
     return code;
 }
