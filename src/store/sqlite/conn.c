@@ -14,6 +14,7 @@
 #include <time.h>
 
 #define NS_PER_MS INT64_C(1000000)
+#define OPEN_WAIT (5 * NS_PER_SEC)  /* for others that open the file; a query waits less, as its role says */
 #define PROGRESS_OPS 1000           /* virtual machine steps between two looks at the clock: some 20 us */
 #define JOURNAL_KEEP_BYTES 67108864 /* a longer log is cut to this when it starts over */
 
@@ -87,8 +88,8 @@ static int pragma_is(sqlite3 *db, const char *sql, const char *want, bool *ret_s
 
 /* WAL is a property of the file: the first connection of all sets it, which needs the file for itself for a moment.
  * SQLite gives up without asking the busy handler where two processes would wait for each other, hence the loop. */
-static int set_wal(sqlite3 *db, bool writes, bool *ret_wal) {
-    int64_t until = clock_mono_ns() + 5 * NS_PER_SEC;
+static int set_wal(sqlite3 *db, bool writes, int64_t wait_ns, bool *ret_wal) {
+    int64_t until = clock_mono_ns() + wait_ns;
     for (;;) {
         int rc = pragma_is(db, writes ? "PRAGMA journal_mode=WAL" : "PRAGMA journal_mode", "wal", ret_wal);
         if ((rc & 0xff) != SQLITE_BUSY || clock_mono_ns() > until)
@@ -126,7 +127,7 @@ static enum xt_code configure(sqlite3 *db, struct conn *c, const struct sqlite_s
     bool wal = false;
     int rc = set_pragmas(db, e, role);
     if (rc == SQLITE_OK)
-        rc = set_wal(db, writes, &wal);
+        rc = set_wal(db, writes, role->timed ? role->busy_ns : OPEN_WAIT, &wal);
     /* Reads the schema, so that damage there shows now. */
     if (rc == SQLITE_OK)
         rc = pragma_is(db, "SELECT count(*) FROM sqlite_schema", NULL, NULL);
