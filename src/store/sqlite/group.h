@@ -14,7 +14,7 @@
 
 /* What an observation adds to its trace. */
 struct obs_share {
-    bool generation; /* type exactly GENERATION */
+    bool generation;  /* type exactly GENERATION */
     struct str model; /* absent: none, or "unknown" */
     int64_t start, end;
     int64_t in, out, total; /* 0 for none */
