@@ -28,12 +28,19 @@ static void reply_ready(struct http_req *req, bool ready) {
                     ready ? STR_LIT("{\"status\":\"ready\"}") : STR_LIT("{\"status\":\"not_ready\"}"));
 }
 
+/* Lives in the request's arena. The server may be gone when the probe runs, so nothing is asked of it. */
+struct ready {
+    struct http_req *req;
+    struct ingest *ingest;
+};
+
 /* On the writer's thread. */
 static void ready_probe(struct store *s, bool writable, void *arg) {
     (void)writable;
-    struct http_req *req = arg;
+    struct ready *r = arg;
+    struct http_req *req = r->req;
     struct xt_err err = { 0 };
-    bool ok = s->ops->probe(s, &err) == XT_OK && s->ops->ping(s, &err) == XT_OK;
+    bool ok = ingest_prove(r->ingest, READY_FRESH_NS) && s->ops->ping(s, &err) == XT_OK;
     if (http_claim(req)) {
         reply_ready(req, ok);
         http_answer(req);
@@ -57,9 +64,15 @@ enum http_result health_ready(struct http_req *req, struct xt_err *err) {
         reply_ready(req, true);
         return HTTP_REPLY;
     }
+    struct ready *r = arena_new(http_arena(req), struct ready, 1);
+    if (!r) {
+        reply_ready(req, false);
+        return HTTP_REPLY;
+    }
+    *r = (struct ready){ req, app->ingest };
     http_ref(req);
     http_park(req, clock_mono_ns() + READY_DEADLINE_NS, ready_deadline, NULL);
-    if (ingest_run(app->ingest, ready_probe, req, err) == XT_OK)
+    if (ingest_run(app->ingest, ready_probe, r, err) == XT_OK)
         return HTTP_PARKED;
     if (http_claim(req)) {
         reply_ready(req, false);

@@ -44,7 +44,7 @@ struct ticket {
     enum xt_code code;
     struct xt_err err;
     struct refusal *refusals;
-    size_t nrefusals, refused_total;
+    size_t nrefusals, refused_total, refused_observations;
 };
 
 struct task {
@@ -64,6 +64,7 @@ struct ingest {
     bool stopping, give_up, ended;
     pthread_cond_t end_cv;
     struct ingest_stats stats;
+    struct ticket *group[GROUP_MAX_TICKETS]; /* the writer's own: what is being written */
     /* Health: written by the writer, read by anybody; relaxed, each value stands alone. */
     _Atomic bool good;
     _Atomic int64_t last_good, writing_since; /* monotonic; writing_since 0: not in a store call */
@@ -261,6 +262,7 @@ static void refuse(struct ingest *in, struct ticket *t, const struct batch_part 
              index, err->msg);
     arena_done(&a);
     t->refused_total++;
+    t->refused_observations += kind == RECORD_OBSERVATION;
     lock(in);
     in->stats.refused_records++;
     unlock(in);
@@ -290,7 +292,8 @@ static enum xt_code write_halving(struct ingest *in, struct ticket *t, const str
     return rc == XT_OK ? write_halving(in, t, &right, err) : rc;
 }
 
-static void write_group(struct ingest *in, struct ticket **group, size_t n) {
+static void write_group(struct ingest *in, size_t n) {
+    struct ticket **group = in->group;
     struct batch_part parts[GROUP_MAX_TICKETS];
     struct xt_err err = { 0 };
     assert(n > 0 && n <= GROUP_MAX_TICKETS);
@@ -318,7 +321,9 @@ static void deliver(struct ingest *in, struct ticket *t) {
     else
         in->stats.failed_batches++;
     unlock(in);
-    struct ingest_outcome o = { t->code, t->batch, t->refusals, t->nrefusals, t->refused_total, &t->err };
+    struct ingest_outcome o = {
+        t->code, t->batch, t->refusals, t->nrefusals, t->refused_total, t->refused_observations, &t->err,
+    };
     t->done(t->arg, &o);
     ticket_drop(t);
 }
@@ -326,7 +331,7 @@ static void deliver(struct ingest *in, struct ticket *t) {
 /* ---- the thread ---- */
 
 /* Takes what is queued up to the group's limits; abandoned tickets fall out here. Called with in->mu held. */
-static size_t take_group(struct ingest *in, struct ticket **group, struct ticket **ret_dropped) {
+static size_t take_group(struct ingest *in, struct ticket **ret_dropped) {
     size_t n = 0, records = 0;
     while (in->head && n < GROUP_MAX_TICKETS) {
         struct ticket *t = in->head;
@@ -345,7 +350,7 @@ static size_t take_group(struct ingest *in, struct ticket **group, struct ticket
         }
         t->state = TICKET_COMMITTING;
         records += r;
-        group[n++] = t;
+        in->group[n++] = t;
     }
     return n;
 }
@@ -389,16 +394,15 @@ static bool wait_for_work(struct ingest *in) {
 static void *writer_main(void *arg) {
     struct ingest *in = arg;
     static const struct xt_err stopped = { XT_EUNAVAILABLE, "Service Unavailable" };
-    struct ticket **group = calloc(GROUP_MAX_TICKETS, sizeof(struct ticket *));
     lock(in);
-    while (group) {
+    for (;;) {
         bool probe_due = false;
         while (!in->head && !in->task_head && !in->stopping && !probe_due)
             probe_due = wait_for_work(in);
         if (!in->head && !in->task_head && in->stopping)
             break;
         struct ticket *dropped = NULL;
-        size_t n = take_group(in, group, &dropped);
+        size_t n = take_group(in, &dropped);
         struct task *task = take_task(in);
         bool give_up = in->give_up;
         unlock(in);
@@ -409,11 +413,11 @@ static void *writer_main(void *arg) {
         }
         if (give_up)
             for (size_t i = 0; i < n; i++)
-                group[i]->code = XT_EUNAVAILABLE, group[i]->err = stopped;
+                in->group[i]->code = XT_EUNAVAILABLE, in->group[i]->err = stopped;
         else if (n)
-            write_group(in, group, n);
+            write_group(in, n);
         for (size_t i = 0; i < n; i++)
-            deliver(in, group[i]);
+            deliver(in, in->group[i]);
         if (probe_due)
             probe(in);
         if (task)
@@ -425,7 +429,6 @@ static void *writer_main(void *arg) {
     in->ended = true;
     pthread_cond_broadcast(&in->end_cv);
     unlock(in);
-    free(group);
     return NULL;
 }
 
@@ -490,6 +493,12 @@ bool ingest_healthy(const struct ingest *in) {
     int64_t since = atomic_load_explicit(&in->writing_since, memory_order_relaxed);
     bool stuck = since != 0 && clock_mono_ns() - since > SLOW_WRITE_NS;
     return !stuck && atomic_load_explicit(&in->good, memory_order_relaxed);
+}
+
+bool ingest_prove(struct ingest *in, int64_t fresh_ns) {
+    if (atomic_load_explicit(&in->good, memory_order_relaxed) && clock_mono_ns() - ingest_last_good(in) >= fresh_ns)
+        probe(in);
+    return atomic_load_explicit(&in->good, memory_order_relaxed);
 }
 
 int64_t ingest_last_good(const struct ingest *in) { return atomic_load_explicit(&in->last_good, memory_order_relaxed); }

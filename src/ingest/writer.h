@@ -1,6 +1,7 @@
 /* writer.h -- bounded queue of batches, the one thread that writes them, and what each caller is told.
  *
- * A ticket's life, changed by ticket_move alone (queue.mu held):
+ * A ticket's life, changed in writer.c with its mutex held:
+ *   NEW         made, or refused by the queue: its submitter's alone
  *   QUEUED      in the queue; the writer or the deadline may take it
  *   COMMITTING  the writer has it in a transaction
  *   DONE        its outcome was delivered
@@ -31,7 +32,7 @@ struct ingest_outcome {
     enum xt_code code; /* XT_OK: committed (all but the refused ones); else nothing is promised, see err */
     const struct batch *batch;
     const struct refusal *refusals; /* at most REFUSALS_MAX are listed */
-    size_t nrefusals, refused_total;
+    size_t nrefusals, refused_total, refused_observations;
     const struct xt_err *err;
 };
 #define REFUSALS_MAX 100
@@ -60,6 +61,9 @@ enum xt_code ingest_run(struct ingest *in, ingest_task *fn, void *arg, struct xt
 bool ingest_healthy(const struct ingest *in);
 /* Monotonic time of the last write or probe that succeeded. */
 int64_t ingest_last_good(const struct ingest *in);
+/* In a task: does the store take writes? Makes a small durable one, unless the last success is younger than fresh_ns (so
+ * that of many who ask at once the first one pays), or the writer is unwell, and probes by itself. */
+bool ingest_prove(struct ingest *in, int64_t fresh_ns);
 /* Writes what is queued, then ends the thread. What is left at the deadline is answered XT_EUNAVAILABLE. False: the store
  * did not return in time and the thread is still in it. */
 bool ingest_stop(struct ingest *in, int64_t deadline_mono_ns);

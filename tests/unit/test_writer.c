@@ -1,7 +1,9 @@
 /* test_writer.c -- the ingest queue and its writer against a store that refuses, goes away or hangs on command. */
 #include <pthread.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -343,6 +345,47 @@ static void test_tasks_run_between_groups(void **state) {
     assert_string_equal(fake.committed, "a task ");
 }
 
+struct proof {
+    struct ingest *in;
+    int64_t fresh_ns;
+    bool ok;
+    _Atomic bool done;
+};
+static void prove(struct store *s, bool writable, void *arg) {
+    (void)s, (void)writable;
+    struct proof *p = arg;
+    p->ok = ingest_prove(p->in, p->fresh_ns);
+    atomic_store(&p->done, true);
+}
+static bool proved(struct ingest *in, int64_t fresh_ns) {
+    struct proof p = { .in = in, .fresh_ns = fresh_ns };
+    struct xt_err err = { 0 };
+    assert_int_equal(ingest_run(in, prove, &p, &err), XT_OK);
+    while (!atomic_load(&p.done))
+        sched_yield();
+    return p.ok;
+}
+
+/* Each success counts for all who ask soon after; a store that is away is left to the writer's own probes. */
+static void test_proofs_are_shared(void **state) {
+    (void)state;
+    struct ingest *in = start(1 << 20);
+    const int64_t long_ns = 3600 * NS_PER_SEC;
+    assert_true(proved(in, long_ns)); /* the start counts as a proof */
+    assert_int_equal(fake.probes, 0);
+    int64_t before = clock_mono_ns();
+    assert_true(proved(in, 0));
+    assert_int_equal(fake.probes, 1);
+    assert_true(ingest_last_good(in) >= before);
+    assert_true(proved(in, long_ns));
+    assert_int_equal(fake.probes, 1);
+    set(XT_EUNAVAILABLE, false);
+    assert_false(proved(in, 0));
+    assert_false(ingest_healthy(in));
+    assert_false(proved(in, long_ns));
+    stop(in);
+}
+
 int main(void) {
     log_set_level(LOG_ERROR);
     const struct CMUnitTest tests[] = {
@@ -355,6 +398,7 @@ int main(void) {
         cmocka_unit_test(test_stop_drains),
         cmocka_unit_test(test_stop_with_a_store_that_hangs),
         cmocka_unit_test(test_tasks_run_between_groups),
+        cmocka_unit_test(test_proofs_are_shared),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
