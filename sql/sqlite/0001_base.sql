@@ -32,7 +32,7 @@ CREATE TABLE obs(
     start INT, end INT, completion INT, type TEXT NOT NULL, level TEXT, name TEXT, model TEXT, parent BLOB,
     tin INT, tout INT, ttotal INT,
     cost_nano INT, cost_atto INT,                   -- calculatedTotalCost, NULL: unknown
-    cost_source INT,                                -- 1 given, 2 priced
+    cost_source INT,                                -- 1 given, 2 priced, 3 given in parts
     price INT,                                      -- which price made it
     pin INT, pout INT, pmeta INT, rest BLOB,
     prest INT,                                      -- payload number of a `rest` too long for the row

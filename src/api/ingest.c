@@ -2,7 +2,8 @@
  *
  * Life of a parked write: the request holds a reference for `on_done`, the ticket one for the submitter. Exactly one of
  * these drops both: on_done (the outcome came), on_deadline when it could still take the ticket out of the queue, or the
- * handler itself when the queue refused it. */
+ * handler itself when the queue refused it. An outcome may come when the server is gone: without a claim, on_done touches
+ * nothing but its two references. */
 #include "api/api.h"
 
 #include <stdio.h>
@@ -19,9 +20,10 @@
 
 _Static_assert(HTTP_BODY_PADDING >= JSON_PADDING, "the parser reads past the end of a body");
 
-/* Memory that decoding may take: a multiple of the body, so that small records in a large body fit, with a ceiling. */
+/* Memory that decoding may take: a multiple of the body, so that small records in a large body fit, with a ceiling. The
+ * floor is for OTLP: each span keeps what it shares with thousands of others, the attributes of its resource. */
 #define DECODE_RATIO 16
-#define DECODE_MIN (UINT64_C(1) << 20)
+#define DECODE_MIN (UINT64_C(64) << 20)
 #define DECODE_MAX (UINT64_C(256) << 20)
 
 enum wire { WIRE_NATIVE, WIRE_OTLP_JSON, WIRE_OTLP_PB };
@@ -35,8 +37,8 @@ struct parked {
 };
 
 static size_t decode_limit(size_t body) {
-    uint64_t want = (uint64_t)body * DECODE_RATIO + DECODE_MIN;
-    return (size_t)(want > DECODE_MAX ? DECODE_MAX : want);
+    uint64_t want = (uint64_t)body * DECODE_RATIO;
+    return (size_t)(want < DECODE_MIN ? DECODE_MIN : want > DECODE_MAX ? DECODE_MAX : want);
 }
 
 /* ---- answers ---- */
@@ -142,13 +144,11 @@ static void answer(struct parked *p, const struct ingest_outcome *o) {
         return;
     }
     /* Traces are made of spans: what counts for the sender are the spans. */
-    uint64_t rejected = p->rejects.spans;
+    uint64_t rejected = p->rejects.spans + (o ? o->refused_observations : 0);
     const char *reason = p->rejects.reason;
     for (size_t i = 0; o && i < o->nrefusals; i++)
-        if (o->refusals[i].kind == RECORD_OBSERVATION) {
-            rejected++;
+        if (o->refusals[i].kind == RECORD_OBSERVATION)
             reason = o->refusals[i].err.msg;
-        }
     answer_otlp(p->req, p->wire == WIRE_OTLP_PB, rejected, reason);
 }
 
@@ -225,6 +225,7 @@ static enum http_result ingest(struct http_req *req, enum wire wire, decoder *ru
     char *body = p ? http_body_take(req, &bytes) : NULL;
     struct batch *b = body ? batch_new(decode_limit(bytes)) : NULL;
     if (!b) {
+        http_budget_release(http_server_of(req), bytes); /* 0: nothing was taken */
         free(body);
         xt_fail(err, XT_ENOMEM, "out of memory");
         return HTTP_FAIL;

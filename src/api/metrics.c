@@ -260,6 +260,7 @@ enum http_result metrics_daily(struct http_req *req, struct xt_err *err) {
         q.to = clock_now_ns();
     if (q.from == TIME_NONE)
         q.from = time_add(q.to, -30 * NS_PER_DAY);
+    q.to = params_upper_bound(q.to);
     if (!auth->is_default_tenant)
         q.label = STR_NONE;
     else if (!str_has(q.label) && !app->conf->list_foreign_projects)

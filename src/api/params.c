@@ -117,6 +117,8 @@ enum xt_code params_read(struct http_req *req, const struct param *params, size_
     return XT_OK;
 }
 
+int64_t params_upper_bound(int64_t to) { return to != TIME_NONE && to % 1000 == 0 ? time_add(to, 999) : to; }
+
 struct page page_of(struct param_i64 page, struct param_i64 limit) {
     struct page p = { .page = page.has && page.v > 1 ? page.v : 1, .limit = 50 };
     if (limit.has)

@@ -28,6 +28,10 @@ struct param {
 enum xt_code params_read(struct http_req *req, const struct param *params, size_t n, struct xt_err *err)
     __attribute__((warn_unused_result));
 
+/* An inclusive upper bound as clients state it: times are shown to the microsecond, so a bound without finer digits
+ * includes the whole microsecond, and a trace is found by the time it is shown with. */
+int64_t params_upper_bound(int64_t to);
+
 /* page and limit of the contract (3.3): page >= 1, limit 1..200 (default 50); offset saturates. */
 struct page {
     int64_t page, limit, offset;

@@ -194,6 +194,7 @@ enum http_result traces_list(struct http_req *req, struct xt_err *err) {
         q.label = STR_NONE; /* a key sees its own project, whatever it asks for */
     else if (!str_has(q.label) && !app->conf->list_foreign_projects)
         q.label = auth->project_name;
+    q.to = params_upper_bound(q.to);
     struct page p = page_of(page, limit);
     struct list_arg l = { .shape = parse_fields(fields), .arena = http_arena(req) };
     q.tags = tags.v, q.ntags = tags.n;

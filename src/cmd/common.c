@@ -20,9 +20,8 @@ bool cmd_conf(int argc, char **argv, char **envp, struct conf_source *ret, int *
     buf_init(&warnings, 64 * 1024);
     enum xt_code rc = conf_load(argc, argv, envp, ret, ret_rest, &warnings, &err);
     if (rc == XT_OK && !log_level_parse(ret->conf.log_level, &level)) {
+        rc = xt_fail(&err, XT_EINVAL, "log: must be error, warn, info or debug, not \"%.40s\"", ret->conf.log_level);
         conf_done(ret);
-        rc = xt_fail(&err, XT_EINVAL, "XTRACE_LOG: must be error, warn, info or debug, not \"%.40s\"",
-                     ret->conf.log_level);
     }
     log_set_level(level);
     struct str rest = buf_str(&warnings), line;

@@ -6,6 +6,7 @@
 
 #include "api/auth.h"
 #include "base/clock.h"
+#include "base/codec.h"
 #include "base/sha.h"
 #include "cmd/cmd.h"
 
@@ -34,6 +35,14 @@ static bool parse_rights(struct str list, unsigned *ret) {
     if (*ret & RIGHT_ADMIN)
         *ret |= RIGHT_READ | RIGHT_WRITE;
     return *ret != 0;
+}
+
+/* Names are printed in a table, one a line. */
+static bool good_name(struct str name) {
+    for (size_t i = 0; i < name.n; i++)
+        if ((unsigned char)name.p[i] < 0x20 || name.p[i] == 0x7f)
+            return false;
+    return utf8_valid(name);
 }
 
 static void print_rights(unsigned rights) {
@@ -131,6 +140,10 @@ int cmd_keys(int argc, char **argv, char **envp) {
         rc = xt_fail(&err, XT_EINVAL, "--rights: must be a list of read, write, admin");
     else if (is_revoke && !str_to_i64(str_c(argv[rest]), &id))
         rc = xt_fail(&err, XT_EINVAL, "keys revoke: ID must be a number (see xtrace keys list)");
+    else if (project && (!project[0] || !good_name(str_c(project))))
+        rc = xt_fail(&err, XT_EINVAL, "--project: must be text without control characters, and not empty");
+    else if (name && !good_name(str_c(name)))
+        rc = xt_fail(&err, XT_EINVAL, "--name: must be text without control characters");
     if (rc == XT_OK)
         rc = cmd_open_store(&c.conf, STORE_WRITE, &s, &err);
     if (rc == XT_OK) {

@@ -65,6 +65,7 @@ struct observation {
     struct str prompt_id, prompt_name, prompt_version, model_id;
     double input_price, output_price, total_price; /* USD per unit as sent */
     struct opt_money cost_input, cost_output, cost_total;
+    bool cost_total_parts;    /* nobody stated cost_total: it is the sum of the two parts */
     struct str usage_buckets; /* JSON object of integers: disjoint buckets; absent when nothing was sent */
     struct str cost_buckets;  /* JSON object of decimals as sent (costDetails); absent when nothing was sent */
     double latency, time_to_first_token; /* seconds, stated */

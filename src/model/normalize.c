@@ -196,6 +196,8 @@ static struct str usage_json(struct arena *a, const struct usage *u) {
     return text;
 }
 
+static bool differs(struct opt_i64 stated, struct opt_i64 mapped) { return mapped.has && stated.v != mapped.v; }
+
 static void fill_i64(struct opt_i64 *field, struct opt_i64 v) {
     if (!field->has)
         *field = v;
@@ -260,6 +262,10 @@ static bool derive_usage(struct batch *b, struct arena *scratch, struct observat
     fill_i64(&o->tokens_in, sum_named(&u, u.input, "input"));
     fill_i64(&o->tokens_out, sum_named(&u, u.output, "output"));
     fill_i64(&o->tokens_total, u.total);
+    /* Counts that were stated beside a map that says otherwise win, and the map is not shown then. */
+    if (differs(o->tokens_in, sum_named(&u, u.input, "input")) ||
+        differs(o->tokens_out, sum_named(&u, u.output, "output")) || differs(o->tokens_total, u.total))
+        o->usage_buckets = STR_NONE;
     unit = json_get(map, "unit");
     if (!str_has(o->unit) && unit && unit->type == JSON_STRING) {
         o->unit = arena_str(&b->arena, unit->text);
@@ -296,6 +302,17 @@ static bool fill_sum(struct arena *a, struct opt_money *field, const struct json
     return true;
 }
 
+/* The map is shown with its total: one that states none gets it. `map` is not empty. */
+static bool show_total(struct arena *a, struct observation *o, const struct json *map) {
+    char total[MONEY_TEXT_MAX];
+    struct str s = str_trim(o->cost_buckets);
+    if (!o->cost_total.has || json_get(map, "total") || !map->child)
+        return true;
+    money_format(o->cost_total.v, total);
+    o->cost_buckets = arena_printf(a, "%.*s,\"total\":%s}", STR_FMT(str_sub(s, 0, s.n - 1)), total);
+    return str_has(o->cost_buckets);
+}
+
 /* costDetails -> the three costs: the total as stated, else the sum of all; input and output by what the names say. */
 static bool derive_costs(struct batch *b, struct arena *scratch, struct observation *o) {
     const struct json *map = parse_map(scratch, o->cost_buckets);
@@ -304,7 +321,8 @@ static bool derive_costs(struct batch *b, struct arena *scratch, struct observat
     if (!map)
         return !scratch->failed;
     return fill_sum(a, &o->cost_input, map, "input") && fill_sum(a, &o->cost_output, map, "output") &&
-           fill_money(a, &o->cost_total, json_get(map, "total")) && fill_sum(a, &o->cost_total, map, "");
+           fill_money(a, &o->cost_total, json_get(map, "total")) && fill_sum(a, &o->cost_total, map, "") &&
+           show_total(a, o, map);
 }
 
 static bool normalize_observation(struct batch *b, struct arena *scratch, struct observation *o) {
@@ -321,6 +339,7 @@ static bool normalize_observation(struct batch *b, struct arena *scratch, struct
     if (!o->cost_total.has && (o->cost_input.has || o->cost_output.has)) {
         money in = o->cost_input.has ? o->cost_input.v : 0, out = o->cost_output.has ? o->cost_output.v : 0;
         o->cost_total = (struct opt_money){ money_add(in, out), true, STR_NONE };
+        o->cost_total_parts = true;
     }
     return true;
 }

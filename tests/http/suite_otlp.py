@@ -241,6 +241,14 @@ with T.server() as s:
             r = s.get("/api/public/traces?limit=1&userId=" + user + form)
             assert r.json["meta"]["totalItems"] == 1500, r.json["meta"]
 
+    @T.case("a batch of small spans from a process with a large resource is stored")
+    def _():
+        resource = {"process.command_args.%d" % i: "x" * 100 for i in range(60)}
+        for form in ("pb", "json"):
+            t = new_trace()
+            export(s, [span(trace=t) for _ in range(2048)], form=form, resource=resource, timeout=20)
+            assert len(s.get("/api/public/traces/" + t).json["observations"]) == 2048
+
     @T.case("types: plain spans are SPAN, a model or usage makes a GENERATION, a stated type wins")
     def _():
         for attrs, want in (({}, "SPAN"), ({"gen_ai.request.model": "m"}, "GENERATION"),

@@ -188,9 +188,12 @@ static void m_apply_obs(const struct batch *b, const struct observation *g) {
             *numbers[i] = given_numbers[i];
     struct opt_i64 *const tokens[] = { &v->tokens_in, &v->tokens_out, &v->tokens_total };
     const struct opt_i64 given_tokens[] = { g->tokens_in, g->tokens_out, g->tokens_total };
-    for (int i = 0; i < 3; i++)
-        if (given_tokens[i].has)
-            *tokens[i] = given_tokens[i];
+    for (int i = 0; i < 3; i++) {
+        if (!given_tokens[i].has)
+            continue;
+        *tokens[i] = given_tokens[i];
+        v->usage_buckets = keep(g->usage_buckets); /* the stored map is untrue now */
+    }
     m_money(&v->cost_input, g->cost_input);
     m_money(&v->cost_output, g->cost_output);
     m_money(&v->cost_total, g->cost_total);

@@ -83,7 +83,8 @@ static enum xt_code put_obs_row(struct group *g, const struct trace_state *t, st
                          .project = t->now.project,
                          .created = o->created,
                          .updated = o->updated,
-                         .cost_source = o->cost_source,
+                         .cost_source =
+                             o->cost_source == COST_GIVEN && o->v->cost_total_parts ? COST_PARTS : o->cost_source,
                          .price = o->price,
                          .v = *o->v };
     struct str rest = STR_NONE;

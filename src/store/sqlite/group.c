@@ -179,7 +179,7 @@ static enum xt_code load_observation(struct group *g, const struct trace_state *
     o->stored = true;
     o->created = r.created;
     o->updated = r.updated;
-    o->cost_source = r.cost_source;
+    o->cost_source = r.cost_source == COST_PARTS ? COST_GIVEN : r.cost_source; /* the record says which */
     o->price = r.price;
     o->prest = r.prest;
     memcpy(o->pid, r.pid, sizeof o->pid);

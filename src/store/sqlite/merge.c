@@ -29,6 +29,32 @@ static void take_money(struct opt_money *into, const struct opt_money *given) {
         *into = *given;
 }
 
+/* A stated total wins over a sum of parts, whichever came first; a sum is made again of all parts known by now. */
+static void take_costs(struct observation *into, const struct observation *given) {
+    bool stated = given->cost_total.has && !given->cost_total_parts;
+    take_money(&into->cost_input, &given->cost_input);
+    take_money(&into->cost_output, &given->cost_output);
+    if (stated) {
+        into->cost_total = given->cost_total;
+        into->cost_total_parts = false;
+    } else if (given->cost_total_parts && (!into->cost_total.has || into->cost_total_parts)) {
+        money in = into->cost_input.has ? into->cost_input.v : 0, out = into->cost_output.has ? into->cost_output.v : 0;
+        into->cost_total = (struct opt_money){ money_add(in, out), true, STR_NONE };
+        into->cost_total_parts = true;
+    }
+}
+
+/* Counts that come without a map make a stored map untrue: it goes. */
+static void take_usage(struct observation *into, const struct observation *given) {
+    bool counts = given->tokens_in.has || given->tokens_out.has || given->tokens_total.has;
+    take_str(&into->usage, given->usage);
+    if (str_has(given->usage_buckets) || counts)
+        into->usage_buckets = given->usage_buckets;
+    take_i64(&into->tokens_in, given->tokens_in);
+    take_i64(&into->tokens_out, given->tokens_out);
+    take_i64(&into->tokens_total, given->tokens_total);
+}
+
 /* A payload with its stored form: the two go together. */
 static void take_payload(struct str *into, struct str *into_z, struct str given, struct str given_z) {
     if (str_has(given)) {
@@ -74,7 +100,7 @@ bool merge_observation(struct arena *a, struct observation *into, const struct o
     take_str(&into->model_parameters, given->model_parameters);
     take_payload(&into->input, &into->input_z, given->input, given->input_z);
     take_payload(&into->output, &into->output_z, given->output, given->output_z);
-    take_str(&into->usage, given->usage);
+    take_usage(into, given);
     take_str(&into->unit, given->unit);
     take_str(&into->level, given->level);
     take_str(&into->status_message, given->status_message);
@@ -87,16 +113,10 @@ bool merge_observation(struct arena *a, struct observation *into, const struct o
     take_f64(&into->input_price, given->input_price);
     take_f64(&into->output_price, given->output_price);
     take_f64(&into->total_price, given->total_price);
-    take_money(&into->cost_input, &given->cost_input);
-    take_money(&into->cost_output, &given->cost_output);
-    take_money(&into->cost_total, &given->cost_total);
-    take_str(&into->usage_buckets, given->usage_buckets);
+    take_costs(into, given);
     take_str(&into->cost_buckets, given->cost_buckets);
     take_f64(&into->latency, given->latency);
     take_f64(&into->time_to_first_token, given->time_to_first_token);
-    take_i64(&into->tokens_in, given->tokens_in);
-    take_i64(&into->tokens_out, given->tokens_out);
-    take_i64(&into->tokens_total, given->tokens_total);
     return take_metadata(a, &into->metadata, &into->metadata_z, given->merge, given->metadata, given->metadata_z);
 }
 

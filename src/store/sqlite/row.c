@@ -206,6 +206,7 @@ enum xt_code obs_rec_read(struct conn *c, struct codec *k, sqlite3_stmt *st, str
     v->tokens_out = i64_of(st, OC_TOUT);
     v->tokens_total = i64_of(st, OC_TTOTAL);
     v->cost_total = money_of(st, OC_COST_NANO);
+    v->cost_total_parts = ret->cost_source == COST_PARTS;
     v->input_price = v->output_price = v->total_price = none;
     v->latency = v->time_to_first_token = none;
     return read_rest(c, k, st, a, copy, ret, err);

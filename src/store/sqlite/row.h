@@ -100,6 +100,7 @@ struct obs_rec {
 };
 #define COST_GIVEN 1
 #define COST_PRICED 2
+#define COST_PARTS 3 /* given, but only in parts: the total is their sum */
 
 /* Reads the statement's current row. With an arena texts are copied, else they point into the row: valid until the next
  * step or reset. False: no memory. */

@@ -236,9 +236,9 @@ enum xt_code view_observation(struct view *v, const struct obs_rec *r, struct st
         .cost_total = o->cost_total,
         .usage_buckets = o->usage_buckets,
         .cost_buckets = o->cost_buckets,
-        .cost_source = r->cost_source == COST_GIVEN    ? STR_LIT("given")
-                       : r->cost_source == COST_PRICED ? STR_LIT("priced")
-                                                       : STR_NONE,
+        .cost_source = r->cost_source == COST_GIVEN || r->cost_source == COST_PARTS ? STR_LIT("given")
+                       : r->cost_source == COST_PRICED                              ? STR_LIT("priced")
+                                                                                    : STR_NONE,
         .latency = isnan(o->latency) ? seconds_between(o->start, o->end) : o->latency,
         .time_to_first_token =
             isnan(o->time_to_first_token) ? seconds_between(o->start, o->completion_start) : o->time_to_first_token,
