@@ -78,6 +78,23 @@ static size_t put_escaped(char *out, size_t room, const char *text, size_t n, bo
     return at;
 }
 
+const char *log_text(char out[LOG_TEXT_MAX], struct str s) {
+    size_t n = 0;
+    for (size_t i = 0; i < s.n; i++) {
+        bool escape = s.p[i] == '"' || s.p[i] == '\\';
+        if (n + 1 + escape >= LOG_TEXT_MAX) {
+            n -= i - utf8_cut(s, i);
+            break;
+        }
+        if (escape) {
+            out[n++] = '\\';
+        }
+        out[n++] = s.p[i];
+    }
+    out[n] = '\0';
+    return out;
+}
+
 static void write_all(const char *p, size_t n) {
     while (n > 0) {
         ssize_t done = write(STDERR_FILENO, p, n);

@@ -68,7 +68,6 @@ struct arena *http_arena(struct http_req *req);
 const struct http_auth *http_auth_of(const struct http_req *req);
 void *http_app(const struct http_req *req); /* the pointer given to http_server_start */
 struct http_server *http_server_of(const struct http_req *req);
-const struct http_route *http_route_of(const struct http_req *req);
 struct str http_path_param(const struct http_req *req, size_t i); /* decoded capture, %2F included; may hold any byte */
 /* First header of that name (case-insensitive), or absent. */
 struct str http_header(const struct http_req *req, const char *name);
@@ -76,7 +75,7 @@ struct str http_header(const struct http_req *req, const char *name);
 size_t http_query_count(const struct http_req *req);
 void http_query_at(const struct http_req *req, size_t i, struct str *ret_key, struct str *ret_value);
 struct str http_request_id(const struct http_req *req);
-/* The inflated body; JSON_PADDING readable bytes follow. http_body_take moves the malloc'd bytes out (free() them); the
+/* The inflated body; HTTP_BODY_PADDING readable bytes follow. http_body_take moves the malloc'd bytes out (free() them); the
  * budget they count against is released by http_budget_release, by whoever took them. */
 struct str http_body(const struct http_req *req);
 char *http_body_take(struct http_req *req, size_t *ret_bytes);

@@ -166,7 +166,6 @@ struct arena *http_arena(struct http_req *req) {
 }
 const struct http_auth *http_auth_of(const struct http_req *req) { return &req->auth; }
 void *http_app(const struct http_req *req) { return req->core->conf.app; }
-const struct http_route *http_route_of(const struct http_req *req) { return req->route; }
 struct str http_request_id(const struct http_req *req) {
     return req->id;
 }

@@ -76,8 +76,10 @@ static void log_failure(struct http_req *req) {
     }
     unsigned line = atomic_fetch_add_explicit(&s->log_lines, 1, memory_order_relaxed);
     if (line < LOG_LINES) {
-        log_warn("event=request_failed status=%u request=%.*s method=%.*s path=%.*s message=\"%s\"%s", req->status,
-                 STR_FMT(req->id), STR_FMT(req->method), STR_FMT(str_sub(req->path, 0, 200)), req->err_msg,
+        char path[LOG_TEXT_MAX], message[LOG_TEXT_MAX];
+        log_warn("event=request_failed status=%u request=%.*s method=%.*s path=\"%s\" message=\"%s\"%s", req->status,
+                 STR_FMT(req->id), STR_FMT(req->method), log_text(path, str_sub(req->path, 0, 200)),
+                 log_text(message, str_c(req->err_msg)),
                  line == LOG_LINES - 1 ? " (further ones of this second are left out)" : "");
     }
 }
@@ -572,7 +574,6 @@ enum xt_code http_server_start(const struct http_conf *conf, struct http_server 
 /* ---- what others ask ---- */
 
 unsigned http_server_port(const struct http_server *s) { return listen_port(&s->addr); }
-bool http_server_loopback(const struct http_server *s) { return listen_is_loopback(&s->addr); }
 
 void http_server_stats(const struct http_server *s, struct http_stats *ret) {
     const struct http_counters *c = &s->core.counters;

@@ -3,8 +3,8 @@
 #include "http/http.h"
 
 struct http_hooks {
-    /* Fills *auth for a request to a protected route, from its headers; XT_EAUTH. Called on event threads; must not
-     * block beyond a cached look-up. */
+    /* Fills *auth for a request to a protected route, from its headers; XT_EAUTH, or XT_EUNAVAILABLE when
+     * that cannot be told now. Called on event threads; must not block beyond a cached look-up. */
     enum xt_code (*authorise)(void *app, struct http_req *req, const struct http_route *route, struct http_auth *ret,
                               struct xt_err *err);
     /* Rate limit of a query route; false: refused, *ret_wait_s whole seconds (>= 1). */
@@ -37,7 +37,6 @@ struct http_stats {
 
 enum xt_code http_server_start(const struct http_conf *conf, struct http_server **ret, struct xt_err *err);
 unsigned http_server_port(const struct http_server *s);
-bool http_server_loopback(const struct http_server *s); /* bound to a loopback address */
 void http_server_stats(const struct http_server *s, struct http_stats *ret);
 /* Reads the certificate files again (SIGHUP). Keeps the old ones when they are bad. */
 enum xt_code http_server_reload_tls(struct http_server *s, struct xt_err *err);

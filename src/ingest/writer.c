@@ -258,8 +258,9 @@ static void refuse(struct ingest *in, struct ticket *t, const struct batch_part 
     } else {
         id = p->b->samples[index].name;
     }
-    log_warn("event=record_refused kind=%s id=\"%.*s\" index=%zu reason=\"%s\"", word, STR_FMT(str_sub(id, 0, 120)),
-             index, err->msg);
+    char id_text[LOG_TEXT_MAX], reason[LOG_TEXT_MAX];
+    log_warn("event=record_refused kind=%s id=\"%s\" index=%zu reason=\"%s\"", word,
+             log_text(id_text, str_sub(id, 0, 120)), index, log_text(reason, str_c(err->msg)));
     arena_done(&a);
     t->refused_total++;
     t->refused_observations += kind == RECORD_OBSERVATION;

@@ -118,6 +118,34 @@ static void test_escapes(void **state) {
     }
 }
 
+static void test_text(void **state) {
+    (void)state;
+    static const struct {
+        const char *in, *want;
+    } cases[] = {
+        { "", "" },
+        { "plain caf\xc3\xa9", "plain caf\xc3\xa9" },
+        { "a\" status=200 x=\"", "a\\\" status=200 x=\\\"" },
+        { "a\\", "a\\\\" },
+    };
+    char out[LOG_TEXT_MAX], in[2 * LOG_TEXT_MAX];
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        assert_string_equal(log_text(out, str_c(cases[i].in)), cases[i].want);
+    }
+    assert_string_equal(log_text(out, STR_NONE), "");
+    for (size_t shift = 0; shift < 3; shift++) { /* never half an escape, never half a character */
+        memset(in, 'x', shift);
+        memset(in + shift, '"', sizeof(in) - shift);
+        size_t n = strlen(log_text(out, (struct str){ in, sizeof(in) }));
+        assert_true(n >= LOG_TEXT_MAX - 2 && n < LOG_TEXT_MAX && (n - shift) % 2 == 0);
+        for (size_t i = shift; i + 1 < sizeof(in); i += 2) {
+            memcpy(in + i, "\xc3\xa9", 2);
+        }
+        n = strlen(log_text(out, (struct str){ in, sizeof(in) }));
+        assert_true(n >= LOG_TEXT_MAX - 2 && utf8_valid((struct str){ out, n }));
+    }
+}
+
 static size_t log_bytes(const char *text) {
     int saved;
     FILE *f = redirect(&saved);
@@ -192,8 +220,8 @@ static void test_threads(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_line), cmocka_unit_test(test_levels),  cmocka_unit_test(test_escapes),
-        cmocka_unit_test(test_long), cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_line), cmocka_unit_test(test_levels), cmocka_unit_test(test_escapes),
+        cmocka_unit_test(test_text), cmocka_unit_test(test_long),   cmocka_unit_test(test_threads),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
