@@ -25,6 +25,7 @@
 #include "base/id.h"
 #include "base/log.h"
 #include "cmd/cmd.h"
+#include "http/listen.h"
 #include "jobs/jobs.h"
 
 #define TOKEN_BYTES 24
@@ -100,12 +101,14 @@ static enum xt_code settle_token(struct server *s, struct xt_err *err) {
 
 /* ---- parts ---- */
 
-static bool is_loopback(const char *addr) { return strncmp(addr, "127.", 4) == 0 || strncmp(addr, "[::1]", 5) == 0; }
-
 static enum xt_code start_auth(struct server *s, struct xt_err *err) {
     const struct conf *c = &s->source.conf;
+    struct listen_addr addr;
+    enum xt_code rc = listen_parse(c->bind_addr, &addr, err);
+    if (rc != XT_OK)
+        return rc;
     bool open =
-        strcmp(c->internal_auth, "open") == 0 || (strcmp(c->internal_auth, "auto") == 0 && is_loopback(c->bind_addr));
+        strcmp(c->internal_auth, "open") == 0 || (strcmp(c->internal_auth, "auto") == 0 && listen_is_loopback(&addr));
     struct auth_conf ac = {
         .bearer_token = str_c(c->bearer_token),
         .public_key = str_c(c->public_key),
