@@ -26,8 +26,8 @@ struct auth {
     struct store_key *keys;
     size_t nkeys;
     uint64_t version;
-    bool loaded;
-    int64_t checked; /* monotonic */
+    bool loaded, unknown; /* unknown: there is no snapshot because the store did not answer */
+    int64_t checked;      /* monotonic */
 };
 
 static bool hash_eq(const uint8_t a[SHA256_BYTES], const uint8_t b[SHA256_BYTES]) {
@@ -62,10 +62,11 @@ void auth_free(struct auth *a) {
     free(a);
 }
 
-/* Loads the keys again when they changed. A store that does not answer leaves the last snapshot. mu held. */
+/* Loads the keys again when they changed. A store that does not answer leaves the last snapshot, and is asked again after
+ * the same pause: wrong credentials cost it nothing. mu held. */
 static void refresh(struct auth *a) {
     int64_t now = clock_mono_ns();
-    if (a->loaded && now - a->checked < REFRESH_NS)
+    if (now - a->checked < REFRESH_NS)
         return;
     a->checked = now;
     struct xt_err err = { 0 };
@@ -81,6 +82,7 @@ static void refresh(struct auth *a) {
         rc = a->store->ops->keys_list(a->store, &fresh, &keys, &n, &err);
     if (rc != XT_OK) {
         log_warn("event=keys_not_loaded message=\"%s\"", err.msg);
+        a->unknown = !a->loaded;
         arena_done(&fresh);
         return;
     }
@@ -90,6 +92,7 @@ static void refresh(struct auth *a) {
     a->nkeys = n;
     a->version = version;
     a->loaded = true;
+    a->unknown = false;
 }
 
 /* The valid key with that secret (Bearer) or pair (Basic); fills ret. */
@@ -170,6 +173,13 @@ static bool check_basic(struct auth *a, struct arena *arena, struct str b64, str
     return secret.n > 0 && catalog_find(a, arena, user, secret, true, ret);
 }
 
+static bool keys_unknown(struct auth *a) {
+    pthread_mutex_lock(&a->mu);
+    bool unknown = a->unknown;
+    pthread_mutex_unlock(&a->mu);
+    return unknown;
+}
+
 static bool visible_ascii(struct str s) {
     for (size_t i = 0; i < s.n; i++)
         if ((unsigned char)s.p[i] < 0x20 || (unsigned char)s.p[i] > 0x7e)
@@ -198,6 +208,8 @@ enum xt_code auth_authorise(void *app, struct http_req *req, const struct http_r
         default_tenant(a, ret);
         return XT_OK;
     }
+    if (!unreadable && keys_unknown(a)) /* it may be good: clients give up on 401 */
+        return xt_fail(err, XT_EUNAVAILABLE, "Service Unavailable");
     return xt_fail(err, XT_EAUTH, "Unauthorized");
 }
 
