@@ -1,5 +1,6 @@
-/* jobs.c -- see jobs.h. `mu` guards stop, busy and the conditions; slices are counted so that jobs_stop can wait until
- * none holds a pointer to the struct. */
+/* jobs.c -- see jobs.h. `mu` guards `stop` and each `running`; jobs_stop waits until no slice holds a pointer to the
+ * struct. What else a round needs belongs to whoever runs it: the thread until the first slice is queued, then the
+ * writer's. */
 #include "jobs/jobs.h"
 
 #include <errno.h>
