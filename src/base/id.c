@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <sys/random.h>
 
-#include "base/clock.h"
 #include "base/codec.h"
 
 #define UUID_TEXT 36
@@ -158,11 +157,6 @@ bool id_from_text(struct arena *a, struct str s, struct id *ret) {
     return true;
 }
 
-bool id_is_zero(struct str key) {
-    static const char zero[8];
-    return key.n == 8 && memcmp(key.p, zero, 8) == 0;
-}
-
 struct str id_print(struct arena *a, struct str key, enum id_spell spell, struct str text) {
     if (spell == ID_TEXT) {
         return text;
@@ -200,17 +194,4 @@ bool random_bytes(void *out, size_t n) {
         n -= (size_t)got;
     }
     return true;
-}
-
-void id_random_uuid(char out[37]) {
-    uint8_t bytes[16];
-    if (!random_bytes(bytes, sizeof(bytes))) {
-        /* A kernel without getrandom: distinct is enough, these are ids and not secrets. */
-        int64_t parts[2] = { clock_now_ns(), clock_mono_ns() };
-        memcpy(bytes, parts, sizeof(bytes));
-    }
-    bytes[6] = (uint8_t)((bytes[6] & 0x0f) | 0x40); /* version 4 */
-    bytes[8] = (uint8_t)((bytes[8] & 0x3f) | 0x80); /* RFC 9562 variant */
-    hyphenated_encode(bytes, out);
-    out[36] = '\0';
 }

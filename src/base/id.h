@@ -38,10 +38,7 @@ bool id_from_bytes(struct arena *a, const uint8_t *bytes, size_t n, struct id *r
 bool id_from_text(struct arena *a, struct str s, struct id *ret);
 /* The key that a look-up by `s` compares with: as id_from_text, but only the key matters. */
 bool id_key(struct arena *a, struct str s, struct str *ret_key);
-bool id_is_zero(struct str key);
 /* Text of an id from its key and spelling; for ID_TEXT pass the stored text. Arena-allocated unless text. */
 struct str id_print(struct arena *a, struct str key, enum id_spell spell, struct str text);
-/* Random UUID v4 text (36 bytes + NUL), from getrandom. */
-void id_random_uuid(char out[37]);
 /* n random bytes from the system. False only when the system has none. */
 bool random_bytes(void *out, size_t n);

@@ -138,10 +138,3 @@ money money_add(money a, money b) {
     }
     return sum;
 }
-
-double money_to_f64(money m) {
-    char text[MONEY_TEXT_MAX];
-    double v = 0;
-    (void)str_to_f64((struct str){ text, money_format(m, text) }, &v); /* correctly rounded; m / 1e18 rounds twice */
-    return v;
-}

@@ -24,7 +24,6 @@ size_t money_format(money m, char out[MONEY_TEXT_MAX]);
 void money_split(money m, int64_t *ret_nano, int64_t *ret_atto); /* saturates nano */
 money money_join(int64_t nano, int64_t atto);
 money money_add(money a, money b); /* saturates */
-double money_to_f64(money m);
 
 #ifdef __cplusplus
 }

@@ -240,11 +240,3 @@ bool str_to_f64(struct str s, double *ret) {
     *ret = d.negative ? -v : v;
     return true;
 }
-
-uint64_t str_hash(struct str s) {
-    uint64_t h = UINT64_C(14695981039346656037);
-    for (size_t i = 0; i < s.n; i++) {
-        h = (h ^ (unsigned char)s.p[i]) * UINT64_C(1099511628211);
-    }
-    return h ^ (h >> 32); /* the low bits, which tables use, would otherwise depend on low bits alone */
-}

@@ -41,8 +41,6 @@ bool str_to_i64(struct str s, int64_t *ret);
 bool str_to_u64(struct str s, uint64_t *ret);
 /* A JSON number's grammar or what strtod takes without hex, blanks or names; false for inf/nan/overflow. */
 bool str_to_f64(struct str s, double *ret);
-uint64_t str_hash(
-    struct str s); /* FNV-1a folded; for tables in memory of bounded size, not for hostile keys at scale */
 
 #ifdef __cplusplus
 }

@@ -172,17 +172,10 @@ static void test_bytes(void **state) {
     assert_true(id_from_bytes(&a, bytes, 16, &id)); /* a trace id of 64 bits keeps its 32 digits */
     assert_int_equal(id.key.n, 8);
     assert_true(str_eq_c(id_print(&a, id.key, id.spell, id.text), "00000000000000008448eb211c80319c"));
-    assert_false(id_is_zero(id.key));
-    memset(bytes, 0, 16);
-    assert_true(id_from_bytes(&a, bytes, 16, &id));
-    assert_true(id_is_zero(id.key));
-    assert_true(id_from_bytes(&a, bytes, 8, &id));
-    assert_true(id_is_zero(id.key));
     static const size_t wrong[] = { 0, 1, 7, 9, 15, 17 };
     for (size_t i = 0; i < COUNT(wrong); i++) {
         assert_false(id_from_bytes(&a, bytes, wrong[i], &id));
     }
-    assert_false(id_is_zero(STR_NONE));
     assert_false(str_has(id_print(&a, STR_LIT("\0abc"), ID_UUID, STR_NONE))); /* a text key without its text */
     arena_done(&a);
 }
@@ -219,31 +212,7 @@ static void test_fail_nth(void **state) {
 
 static void test_random(void **state) {
     (void)state;
-    char a[37], b[37];
-    uint8_t seen_or[16] = { 0 }, seen_and[16];
-    memset(seen_and, 0xff, sizeof(seen_and));
-    struct arena arena;
-    arena_init(&arena, 1 << 20);
-    for (int i = 0; i < 300; i++) {
-        id_random_uuid(a);
-        id_random_uuid(b);
-        assert_int_equal(strlen(a), 36);
-        assert_string_not_equal(a, b);
-        assert_int_equal(a[14], '4');
-        assert_non_null(strchr("89ab", a[19]));
-        struct id id;
-        assert_true(id_from_text(&arena, str_c(a), &id));
-        assert_int_equal(id.spell, ID_UUID);
-        for (size_t k = 0; k < id.key.n && id.key.n == 16; k++) {
-            seen_or[k] |= (uint8_t)id.key.p[k];
-            seen_and[k] &= (uint8_t)id.key.p[k];
-        }
-    }
-    for (size_t k = 0; k < 16; k++) { /* every bit but the version's and the variant's takes both values */
-        assert_int_equal(seen_or[k] & ~seen_and[k], k == 6 ? 0x0f : k == 8 ? 0x3f : 0xff);
-    }
-    arena_done(&arena);
-    assert_true(random_bytes(a, 0));
+    assert_true(random_bytes(NULL, 0));
     static uint8_t big[100000];
     assert_true(random_bytes(big, sizeof(big)));
     size_t zeros = 0;

@@ -191,16 +191,6 @@ static void test_add(void **state) {
     assert_string_equal(out, "-170141183460469231731.687303715884105728");
 }
 
-static void test_f64(void **state) {
-    (void)state;
-    static const char *const cases[] = {
-        "0", "0.1", "-0.1", "0.3", "12345.678", "0.000000000000000001", HIGH, "0.1234567890123"
-    };
-    for (size_t i = 0; i < COUNT(cases); i++) {
-        assert_true(money_to_f64(of_text(cases[i])) == strtod(cases[i], NULL));
-    }
-}
-
 static void test_random(void **state) {
     (void)state;
     uint64_t x = 99;
@@ -220,8 +210,8 @@ static void test_random(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_parse), cmocka_unit_test(test_long), cmocka_unit_test(test_split),
-        cmocka_unit_test(test_add),   cmocka_unit_test(test_f64),  cmocka_unit_test(test_random),
+        cmocka_unit_test(test_parse), cmocka_unit_test(test_long),   cmocka_unit_test(test_split),
+        cmocka_unit_test(test_add),   cmocka_unit_test(test_random),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

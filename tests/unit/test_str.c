@@ -279,15 +279,6 @@ static void test_random_decimals(void **state) {
     }
 }
 
-static void test_hash(void **state) {
-    (void)state;
-    assert_true(str_hash(STR_LIT("a")) == str_hash(STR_LIT("a")));
-    assert_true(str_hash(STR_LIT("a")) != str_hash(STR_LIT("b")));
-    assert_true(str_hash(STR_LIT("")) == str_hash(STR_NONE));
-    /* FNV-1a of "foobar" is 85944171f73967e8 */
-    assert_true(str_hash(STR_LIT("foobar")) == (UINT64_C(0x85944171f73967e8) ^ UINT64_C(0x85944171)));
-}
-
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_cmp),
@@ -298,7 +289,6 @@ int main(void) {
         cmocka_unit_test(test_long_doubles),
         cmocka_unit_test(test_random_doubles),
         cmocka_unit_test(test_random_decimals),
-        cmocka_unit_test(test_hash),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
