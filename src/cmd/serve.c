@@ -63,8 +63,18 @@ static enum xt_code read_token(const char *path, char out[TOKEN_TEXT], struct xt
     return XT_OK;
 }
 
+/* The directory's new entry is on disk as well: clients are about to be given the token. Some file systems have no such
+ * call for directories. */
+static bool sync_dir(const char *dir) {
+    int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    bool ok = fd >= 0 && (fsync(fd) == 0 || errno == EINVAL);
+    if (fd >= 0)
+        close(fd);
+    return ok;
+}
+
 /* Written beside and renamed, so that a crash leaves no half a token. */
-static enum xt_code write_token(const char *path, const char *token, struct xt_err *err) {
+static enum xt_code write_token(const char *dir, const char *path, const char *token, struct xt_err *err) {
     char temp[4200];
     snprintf(temp, sizeof temp, "%s.new", path);
     int fd = open(temp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
@@ -72,7 +82,7 @@ static enum xt_code write_token(const char *path, const char *token, struct xt_e
     bool ok = fd >= 0 && write(fd, token, n) == (ssize_t)n && write(fd, "\n", 1) == 1 && fsync(fd) == 0;
     if (fd >= 0)
         ok = close(fd) == 0 && ok;
-    if (!ok || rename(temp, path) != 0)
+    if (!ok || rename(temp, path) != 0 || !sync_dir(dir))
         return xt_fail(err, XT_EUNAVAILABLE, "token file %.150s: %s", path, strerror(errno));
     return XT_OK;
 }
@@ -93,7 +103,7 @@ static enum xt_code settle_token(struct server *s, struct xt_err *err) {
         hex_encode(r, sizeof r, s->token);
         s->token[TOKEN_TEXT - 1] = 0;
         s->token_made = true;
-        rc = write_token(s->token_path, s->token, err);
+        rc = write_token(c->data_dir, s->token_path, s->token, err);
     }
     c->bearer_token = s->token;
     return rc;
