@@ -17,7 +17,7 @@ static int64_t deadline_of(const struct app *app) {
 static enum http_result finish(const struct json_writer *w, struct xt_err *err) {
     if (jw_done(w))
         return HTTP_REPLY;
-    xt_fail(err, XT_EUNAVAILABLE, "answer too large");
+    xt_fail(err, XT_ESCHEMA, "answer too large");
     return HTTP_FAIL;
 }
 

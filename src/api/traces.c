@@ -214,7 +214,7 @@ enum http_result traces_list(struct http_req *req, struct xt_err *err) {
     page_write_meta(&l.w, &p, total);
     jw_end(&l.w);
     if (!jw_done(&l.w)) {
-        xt_fail(err, XT_EUNAVAILABLE, "answer too large: ask for fewer traces or leave out fields=io");
+        xt_fail(err, XT_ESCHEMA, "answer too large: ask for fewer traces or leave out fields=io");
         return HTTP_FAIL;
     }
     return HTTP_REPLY;
@@ -374,7 +374,7 @@ enum http_result traces_get(struct http_req *req, struct xt_err *err) {
     write_scores(&d.w);
     jw_end(&d.w);
     if (!jw_done(&d.w)) {
-        xt_fail(err, XT_EUNAVAILABLE, "answer too large");
+        xt_fail(err, XT_ESCHEMA, "answer too large");
         return HTTP_FAIL;
     }
     return HTTP_REPLY;
