@@ -1,0 +1,31 @@
+/* limits.h -- how much the stores keep in memory before they write it out in order, and how they cut it: one place, so
+ * that a build with -DXTRACE_SMALL_LIMITS (make small) seals, merges and collides all the time under the same tests.
+ * None of these numbers is part of the file format but INDEX_HASH_BITS: a file says with how many bits it was made. */
+#pragma once
+
+#ifndef XTRACE_SMALL_LIMITS
+/* Sorted runs (store/sqlite/index.h). */
+#define INDEX_HASH_BITS 40       /* of an id's hash that an entry keeps */
+#define INDEX_HOT_TRACES 16384   /* a seal is due at so many new traces ... */
+#define INDEX_HOT_ENTRIES 200000 /* ... or entries of all kinds */
+#define INDEX_FAN_IN 16          /* runs of one level that are merged into one of the next */
+#define INDEX_MERGE_BLOCKS 64    /* blocks written in one slice of a merge */
+/* Samples (store/sample/). */
+#define SAMPLE_HOT_POINTS 1000000
+#define SAMPLE_HOT_SETS 262144
+#define SAMPLE_HOT_TEXT (16u << 20) /* bytes of label text */
+#define SAMPLE_PACK_POINTS 8192     /* of one part of a generation */
+/* Checkpoints (store/sqlite/checkpoint.c): frames of 4 KB in the log. */
+#define CHECKPOINT_FRAMES 10000
+#else
+#define INDEX_HASH_BITS 9
+#define INDEX_HOT_TRACES 24
+#define INDEX_HOT_ENTRIES 300
+#define INDEX_FAN_IN 3
+#define INDEX_MERGE_BLOCKS 1
+#define SAMPLE_HOT_POINTS 500
+#define SAMPLE_HOT_SETS 100
+#define SAMPLE_HOT_TEXT (8u << 10)
+#define SAMPLE_PACK_POINTS 64
+#define CHECKPOINT_FRAMES 40
+#endif
