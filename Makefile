@@ -2,10 +2,11 @@
 #
 # Everything made goes below $(BUILD); only `install` (DESTDIR, PREFIX), `fmt` and `compile_commands.json` write
 # elsewhere. Sources are found by wildcard: a new src/<module>/x.c or tests/unit/test_x.c needs no line here.
-# One build directory holds one mode; debug, asan, tsan and fuzz build into directories of their own below $(BUILD).
+# One build directory holds one mode; debug, asan, tsan, fuzz and small build into directories of their own below $(BUILD).
 
 BUILD   ?= build
 MODE    ?= release
+LIMITS  ?= normal
 WERROR  ?= 0
 PREFIX  ?= /usr/local
 DESTDIR ?=
@@ -47,6 +48,8 @@ HEADERS   := $(sort $(wildcard src/*/*.h src/*/*/*.h))
 SQLITE_SQL := $(sort $(wildcard sql/sqlite/*.sql))
 UNIT_SRC  := $(sort $(wildcard tests/unit/test_*.c))
 UNIT_SUPPORT_SRC := $(sort $(filter-out $(UNIT_SRC),$(wildcard tests/unit/*.c)))
+# Those that open a store: they are run with the small limits too.
+STORE_UNIT_SRC = $(shell grep -lE '^#include "(store/|[a-z_]+_fixture\.h)' $(UNIT_SRC))
 FUZZ_SRC  := $(sort $(wildcard tests/fuzz/fuzz_*.c))
 FUZZ_SUPPORT_SRC := $(sort $(filter-out $(FUZZ_SRC),$(wildcard tests/fuzz/*.c)))
 PRELOAD_SRC := $(sort $(wildcard tests/preload/*.c))
@@ -109,6 +112,12 @@ PKG_INC  := $(shell $(PKG_CONFIG) --cflags $(PKGS) 2>/dev/null)
 
 # assert() stays on in every mode: it guards against our own bugs, and costs nothing that was measured.
 CPPFLAGS_ALL := -Isrc $(PKG_INC) -DXTRACE_VERSION='"$(VERSION)"' $(CPPFLAGS)
+# LIMITS=small: the store seals, merges and checkpoints all the time (store/limits.h).
+ifeq ($(LIMITS),small)
+CPPFLAGS_ALL += -DXTRACE_SMALL_LIMITS
+else ifneq ($(LIMITS),normal)
+$(error LIMITS must be normal or small, not "$(LIMITS)")
+endif
 COMMON       := $(OPT) -fPIE -pthread $(HARDEN) $(SANITIZE) $(WARN)
 # An empty _GNU_SOURCE is what a file's own "#define _GNU_SOURCE" says, so that both may stand.
 CFLAGS_ALL   := -std=gnu11 -D_GNU_SOURCE= $(COMMON) $(WARN_C) $(CFLAGS)
@@ -166,19 +175,23 @@ $(BUILD)/migrations: always
 	$(call remember,$(SQLITE_SQL))
 # Read by tests/run: it gives sanitizer builds more time and their options.
 $(BUILD)/mode: always
-	$(call remember,$(MODE))
+	$(call remember,$(MODE) $(LIMITS))
 
 # ---- other builds --------------------------------------------------------------------------------------------------
 
-.PHONY: debug asan tsan fuzz
+.PHONY: debug asan tsan fuzz small small-store
 debug: ; $(MAKE) BUILD=$(BUILD)/debug MODE=debug all unit
 asan:  ; $(MAKE) BUILD=$(BUILD)/asan MODE=asan all unit
 tsan:  ; $(MAKE) BUILD=$(BUILD)/tsan MODE=tsan all unit
 fuzz:  ; $(MAKE) BUILD=$(BUILD)/fuzz MODE=fuzz CC=$(CLANG) CXX=$(CLANGXX) fuzz-programs
+# MODE=asan or tsan gives the small limits under a sanitizer. small-store: the server and what tests the store.
+SMALL  := $(BUILD)/small$(if $(filter-out release,$(MODE)),-$(MODE))
+small: ; $(MAKE) BUILD=$(SMALL) LIMITS=small all unit
+small-store: ; $(MAKE) BUILD=$(SMALL) LIMITS=small UNIT_SRC='$(STORE_UNIT_SRC)' all unit
 
 # ---- tests ---------------------------------------------------------------------------------------------------------
 
-.PHONY: unit test asan-test tsan-test test-crash test-clients test-fault
+.PHONY: unit test asan-test tsan-test small-test small-store-test test-crash test-clients test-fault
 # Unit tests (one program a file) and the libraries that suites preload into the server.
 unit: $(UNIT_BIN) $(PRELOAD_SO) $(BUILD)/mode
 
@@ -198,6 +211,12 @@ asan-test: asan
 
 tsan-test: tsan
 	tests/run --build $(BUILD)/tsan $(TEST_ARGS)
+
+small-test: small
+	tests/run --build $(SMALL) $(TEST_ARGS)
+
+small-store-test: small-store
+	tests/run --build $(SMALL) --store $(TEST_ARGS)
 
 # The long forms. They are bounded, but not short.
 test-crash: all unit
@@ -295,6 +314,8 @@ help:
 	@echo '  make unit           the unit tests, not run'
 	@echo '  make test           build and run all tests (TEST_ARGS="--only PATTERN")'
 	@echo '  make asan-test, tsan-test   the same suite on those builds'
+	@echo '  make small          tiny limits in the store, so that it seals and merges all the time: $(SMALL) (MODE=asan)'
+	@echo '  make small-test     the whole suite on that build; small-store-test: what tests the store'
 	@echo '  make test-crash     kill -9 while writing, 500 rounds (ROUNDS=n)'
 	@echo '  make test-fault     full disk, hostile clients, the long forms too'
 	@echo '  make test-clients   real SDKs from the package registries'

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Process death: 8 clients write, the server is killed at random moments, everything acknowledged is read back."""
 # timeout: 150
+# store
 import os
 import random
 import signal

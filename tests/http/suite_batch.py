@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """POST /v1/l/batch: contract section 5, group B (what happens at kill and with the store down: suite_durable.py)."""
 # timeout: 240
+# store
 import json
 import os
 import sys

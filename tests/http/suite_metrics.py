@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Metric points in and out: contract section 5, groups M (write) and Q (query)."""
 # timeout: 240
+# store
 import datetime
 import json
 import os

@@ -4,6 +4,7 @@
 Attributes of Langfuse's own SDKs are compared where the recording makes the field plain; other dialects only by span.
 """
 # timeout: 180
+# store
 import base64
 import datetime
 import gzip

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Reading traces: contract section 5, groups L (list) and T (detail)."""
 # timeout: 180
+# store
 import os
 import re
 import sys
