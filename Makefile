@@ -30,9 +30,11 @@ VERSION := $(shell cat VERSION)
 .SUFFIXES:
 MAKEFLAGS += --no-builtin-rules
 
-# One short line a command; V=1 shows the commands themselves.
+# One short line a command; V=1 shows the commands themselves, -s neither: only what compilers and checks have to say.
 ifeq ($(V),1)
 say =
+else ifneq ($(findstring s,$(filter-out -%,$(firstword $(MAKEFLAGS)))),)
+say = @
 else
 say = @echo '  $(1)	$(2)';
 endif

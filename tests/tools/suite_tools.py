@@ -149,4 +149,30 @@ check("embed-sql: a number twice", {"0001_a.sql": "x;", "0001_b.sql": "x;"}, "ex
 check("embed-sql: a bad name", {"1_a.sql": "x;"}, "NNNN_name.sql", run=embed("1_a.sql"))
 check("embed-sql: an empty file", {"0001_a.sql": " \n"}, "empty", run=embed("0001_a.sql"))
 
+UNIT = sorted(n[:-2] for n in os.listdir(os.path.join(ROOT, "tests", "unit")) if n.startswith("test_") and n.endswith(".c"))
+
+
+def end_of_run(*wanted, verdicts):
+    """tests/run over two programs that stand in for unit tests: what its last lines say."""
+    def run(root):
+        folder = os.path.join(root, "tests", "unit")
+        for name, text in zip(UNIT, verdicts):
+            os.makedirs(folder, exist_ok=True)
+            with open(os.path.join(folder, name), "w", encoding="utf-8") as f:
+                f.write("#!/bin/sh\ncat <<'END'\n%sEND\n" % text)
+            os.chmod(f.name, 0o755)
+        p = subprocess.run([sys.executable, os.path.join(ROOT, "tests", "run"), "--build", root, "--quiet"] +
+                           ["--only=tests/unit/" + name for name in UNIT[:len(verdicts)]],
+                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=30)
+        last = p.stdout.splitlines()[-len(wanted):]
+        good = p.returncode == 1 and all(text in line for text, line in zip(wanted, last))
+        return (0, "") if good else (1, "exit %d: %s" % (p.returncode, p.stdout))
+    return run
+
+
+check("run: failures are named with their reasons in the last lines", {"mode": "asan\n"}, run=end_of_run(
+    "FAILED asan tests/unit/%s: second one x != y" % UNIT[0], "FAILED asan tests/unit/%s: third" % UNIT[0],
+    "FAILED asan tests/unit/%s: ended (exit 0) after 1 of 2 tests" % UNIT[1], "asan build, 2 programs", "2 passed, 3 failed",
+    verdicts=["1..3\nok 1 - first\nnot ok 2 - second\n# one\n# x != y\nnot ok 3 - third\n", "1..2\nok 1 - only\n"]))
+
 sys.exit(1 if failed else 0)

@@ -434,7 +434,8 @@ static void damaged_requests(void **state) {
             struct otlp_rejects rejects;
             struct decoded d;
             char saved = request.p[i];
-            request.p[i] = change == 0 ? saved : (char)(saved ^ 1 << (change - 1));
+            unsigned bit = change == 0 ? 0 : 1U << (change - 1);
+            request.p[i] = (char)((unsigned char)saved ^ bit);
             decode(&d, (struct str){ request.p, change == 0 ? i : request.n }, &rejects);
             request.p[i] = saved;
             assert_true(d.code == XT_OK || (d.code == XT_EINVAL && str_starts(str_c(d.err.msg), "invalid protobuf: ")));

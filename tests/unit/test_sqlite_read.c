@@ -317,7 +317,7 @@ static void time_limit(void **state) {
     for (int k = 0; k < 3; k++) {
         struct batch *b = batch_at(BASE);
         for (int i = 0; i < 2000; i++) {
-            char id[24];
+            char id[32];
             snprintf(id, sizeof id, "t%d-%d", k, i);
             add_trace(b, id);
             add_obs(b, "one", id);
