@@ -189,13 +189,14 @@ fuzz:  ; $(MAKE) BUILD=$(BUILD)/fuzz MODE=fuzz CC=$(CLANG) CXX=$(CLANGXX) fuzz-p
 # MODE=asan or tsan gives the small limits under a sanitizer. small-store: the server and what tests the store.
 SMALL  := $(BUILD)/small$(if $(filter-out release,$(MODE)),-$(MODE))
 small: ; $(MAKE) BUILD=$(SMALL) LIMITS=small all unit
-small-store: ; $(MAKE) BUILD=$(SMALL) LIMITS=small UNIT_SRC='$(STORE_UNIT_SRC)' all unit
+small-store: ; $(MAKE) BUILD=$(SMALL) LIMITS=small all unit-store
 
 # ---- tests ---------------------------------------------------------------------------------------------------------
 
-.PHONY: unit test asan-test tsan-test small-test small-store-test test-crash test-clients test-fault
+.PHONY: unit unit-store test asan-test tsan-test small-test small-store-test test-crash test-clients test-fault
 # Unit tests (one program a file) and the libraries that suites preload into the server.
 unit: $(UNIT_BIN) $(PRELOAD_SO) $(BUILD)/mode
+unit-store: $(STORE_UNIT_SRC:tests/unit/%.c=$(BUILD)/tests/unit/%) $(PRELOAD_SO) $(BUILD)/mode
 
 $(UNIT_BIN): $(BUILD)/tests/unit/%: $(OBJ)/tests/unit/%.c.o $(UNIT_SUPPORT_SRC:%=$(OBJ)/%.o) $(LIB)
 	@mkdir -p $(@D)
