@@ -102,6 +102,10 @@ static const struct option options[] = {
         "Traces are removed this long after they were created; 0 keeps them"),
     NUM("metrics-retention-days", "METRICS_RETENTION_DAYS", metrics_retention_days, "30", 0, 100000, "days",
         "Samples older than this are removed; 0 keeps them"),
+    NUM("retention-first-round", "XTRACE_RETENTION_FIRST_ROUND", retention_first_s, "600", 0, 604800, "s",
+        "Removing of old records begins this long after the start: what is loaded again can be read for a while"),
+    NUM("retention-interval", "XTRACE_RETENTION_INTERVAL", retention_interval_s, "3600", 1, 604800, "s",
+        "Time from one round of removing to the next"),
     STR("log", "XTRACE_LOG", log_level, "info", "error, warn, info or debug; lines go to stderr"),
 };
 #define OPTION_COUNT (sizeof options / sizeof options[0])

@@ -47,7 +47,8 @@ struct conf {
     uint64_t query_queue;      /* 64: reads waiting; beyond: 503 */
     uint64_t cache_bytes;      /* SQLite page cache of the writer, 64 MiB */
     uint64_t traces_retention_days,
-        metrics_retention_days; /* TRACES_RETENTION_DAYS 90, METRICS_RETENTION_DAYS 30; 0 keeps */
+        metrics_retention_days;                       /* TRACES_RETENTION_DAYS 90, METRICS_RETENTION_DAYS 30; 0 keeps */
+    uint64_t retention_first_s, retention_interval_s; /* 600, 3600 */
     /* log */
     const char *log_level; /* XTRACE_LOG: error, warn, info, debug; default info */
 };

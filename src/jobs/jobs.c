@@ -11,10 +11,6 @@
 #include "base/clock.h"
 #include "base/log.h"
 
-#define FIRST_RUN_NS \
-    (600 * NS_PER_SEC) /* after the start: old data that is being loaded again gets some time to be read */
-#define INTERVAL_NS (3600 * NS_PER_SEC)
-
 struct retention {
     struct jobs *jobs;
     enum retain_kind kind;
@@ -27,6 +23,7 @@ struct retention {
 struct jobs {
     struct ingest *ingest;
     struct retention work[2];
+    int64_t first_ns, interval_ns; /* from the start to the first round, from round to round */
     pthread_t thread;
     pthread_mutex_t mu;
     pthread_cond_t wake, idle;
@@ -82,7 +79,7 @@ static void start_round(struct jobs *j) {
 
 static void *jobs_main(void *arg) {
     struct jobs *j = arg;
-    int64_t due = clock_mono_ns() + FIRST_RUN_NS;
+    int64_t due = clock_mono_ns() + j->first_ns;
     pthread_mutex_lock(&j->mu);
     while (!j->stop) {
         struct timespec ts = { .tv_sec = due / NS_PER_SEC, .tv_nsec = due % NS_PER_SEC };
@@ -90,7 +87,7 @@ static void *jobs_main(void *arg) {
             continue;
         pthread_mutex_unlock(&j->mu);
         start_round(j);
-        due = clock_mono_ns() + INTERVAL_NS;
+        due = clock_mono_ns() + j->interval_ns;
         pthread_mutex_lock(&j->mu);
     }
     pthread_mutex_unlock(&j->mu);
@@ -102,6 +99,8 @@ enum xt_code jobs_start(const struct conf *conf, struct ingest *in, struct jobs 
     if (!j)
         return xt_fail(err, XT_ENOMEM, "out of memory");
     j->ingest = in;
+    j->first_ns = (int64_t)conf->retention_first_s * NS_PER_SEC;
+    j->interval_ns = (int64_t)conf->retention_interval_s * NS_PER_SEC;
     j->work[0] = (struct retention){
         .jobs = j, .kind = RETAIN_TRACES, .word = "traces", .days = (int64_t)conf->traces_retention_days
     };

@@ -2,9 +2,11 @@
 """Metric points in and out: contract section 5, groups M (write) and Q (query)."""
 # timeout: 240
 # store
+import contextlib
 import datetime
 import json
 import os
+import sqlite3
 import sys
 import time
 import urllib.parse
@@ -236,5 +238,24 @@ with T.server() as s:
             s.restart(how)
             r = s.get("%s?name=%s&agg=sum&step=1d&%s" % (QUERY, name, RANGE))
             assert [x["values"][0]["value"] for x in r.json["data"]] == [float(2 ** (i + 1) - 1)], r
+
+# The cases above use points of long ago: none of them may meet this server.
+with T.server({"XTRACE_RETENTION_FIRST_ROUND": "0", "XTRACE_RETENTION_INTERVAL": "1", "METRICS_RETENTION_DAYS": "30",
+               "TRACES_RETENTION_DAYS": "30"}) as s:
+    @T.case("old points and traces go while the server runs, young ones stay")
+    def _():
+        name, old, young = "m-" + uid(), uid(), uid()
+        fresh = {"name": name, "labels": {"l": "fresh"}, "value": 1, "timestamp": now().isoformat()}
+        assert s.post(M, {"metrics": [point(1, 0, {"l": "old"}, name), fresh]}).status == 200
+        path = "%s?name=%s&from=2026-02-12T00:00:00Z" % (QUERY, name)
+        wait(lambda: [x["labels"] for x in s.get(path).json["data"]] == [{"l": "fresh"}], 10, "the old point stays")
+        for id in (old, young):
+            s.batch({"id": id, "name": "n"})
+        s.stop()
+        with contextlib.closing(sqlite3.connect(s.db)) as db, db:
+            assert db.execute("UPDATE trace SET created = 1 WHERE tseq = (SELECT min(tseq) FROM trace)").rowcount == 1
+        s.start()
+        wait(lambda: s.get("/api/public/traces/" + old).status == 404, 10, "the old trace stays")
+        assert s.get("/api/public/traces/" + young).status == 200
 
 T.done()

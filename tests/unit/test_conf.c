@@ -47,6 +47,8 @@ static void test_defaults(void **state) {
     assert_false(r.source.conf.open_compat);
     assert_int_equal(r.source.conf.traces_retention_days, 90);
     assert_int_equal(r.source.conf.metrics_retention_days, 30);
+    assert_int_equal(r.source.conf.retention_first_s, 600);
+    assert_int_equal(r.source.conf.retention_interval_s, 3600);
     conf_done(&r.source);
 }
 
