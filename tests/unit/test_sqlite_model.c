@@ -1,680 +1,30 @@
-/* test_sqlite_model.c -- the store against a plain model in memory: random groups of records (a few ids, so that they
- * meet), retention and restarts; then every read must give what the model gives, and the deep check must be content.
- * Seeds are fixed; XTRACE_TEST_SECONDS (default 4) bounds the time, XTRACE_TEST_SEED runs one seed alone. */
+/* test_sqlite_model.c -- the store against plain models in memory (model_trace.h, model_sample.h): random groups of traces,
+ * observations and samples (few ids and values, so that they meet), retention and restarts; then every read must give what
+ * the models give, and the deep check must be content.
+ *
+ * Seeds follow one another until XTRACE_TEST_SECONDS (4) are over. A seed that fails says its number: alone and whole it
+ * runs as `test_sqlite_model SEED`, or with XTRACE_TEST_SEED. Even seeds have many ids, odd ones few. */
+#include "model_random.h"
+#include "model_sample.h"
+#include "model_trace.h"
 #include "trace_fixture.h"
 
-#include "json/json_merge.h"
-
-#define BASE (1767225600 * SEC)
-#define PROJECTS 2
-#define MODEL_TRACES 64
-#define MODEL_OBS 24
-
-/* ---- random ---- */
-
-static uint64_t rng;
-static uint64_t rnd(uint64_t n) {
-    rng ^= rng << 13;
-    rng ^= rng >> 7;
-    rng ^= rng << 17;
-    return (rng * UINT64_C(0x2545F4914F6CDD1D) >> 33) % n;
-}
-static bool chance(unsigned percent) { return rnd(100) < percent; }
-#define PICK(list) list[rnd(sizeof list / sizeof *list)]
-
-/* ---- the model ---- */
-
-struct m_obs {
-    struct observation v;
-    struct str label, env;
-    int64_t created, updated;
-};
-struct m_trace {
-    int64_t project, arrival, created, updated;
-    struct trace v; /* timestamp: the explicit one */
-    struct m_obs obs[MODEL_OBS];
-    size_t nobs;
-};
-struct model {
-    struct arena a;
-    struct m_trace t[MODEL_TRACES];
-    size_t n;
-    int64_t arrivals;
-};
-static struct model model;
-
-static struct m_trace *m_find(int64_t project, struct str key) {
-    for (size_t i = 0; i < model.n; i++)
-        if (model.t[i].project == project && str_eq(model.t[i].v.id.key, key))
-            return &model.t[i];
-    return NULL;
-}
-
-static struct str keep(struct str s) { return arena_str(&model.a, s); }
-static struct id keep_id(struct id id) { return (struct id){ keep(id.key), id.spell, keep(id.text) }; }
-
-static struct m_trace *m_trace_of(const struct batch *b, struct id id, struct str env, struct str label) {
-    struct m_trace *t = m_find(b->project, id.key);
-    if (t)
-        return t;
-    assert_true(model.n < MODEL_TRACES);
-    t = &model.t[model.n++];
-    memset(t, 0, sizeof *t);
-    t->project = b->project;
-    t->arrival = model.arrivals++;
-    t->created = t->updated = b->received;
-    t->v.id = keep_id(id);
-    t->v.timestamp = TIME_NONE;
-    t->v.latency = (double)NAN;
-    t->v.environment = str_has(env) ? keep(env) : STR_LIT("default");
-    t->v.project_label = str_has(label) ? keep(label) : keep(b->default_label);
-    return t;
-}
-
-static void m_str(struct str *into, struct str given) {
-    if (str_has(given))
-        *into = keep(given);
-}
-static void m_meta(struct str *into, enum merge_mode mode, struct str given) {
-    if (str_has(given))
-        *into = keep(mode == MERGE_DEEP ? json_merge(&model.a, *into, keep(given)) : given);
-}
-static void m_money(struct opt_money *into, struct opt_money given) {
-    if (given.has)
-        *into = (struct opt_money){ given.v, true, keep(given.text) };
-}
-
-static bool m_has_tag(const struct str *tags, size_t n, struct str tag) {
-    for (size_t i = 0; i < n; i++)
-        if (str_eq(tags[i], tag))
-            return true;
-    return false;
-}
-
-static void m_tags(struct trace *v, const struct trace *given) {
-    struct str *tags = arena_new(&model.a, struct str, v->ntags + given->ntags);
-    size_t n = 0;
-    if (given->merge == MERGE_DEEP)
-        for (size_t i = 0; i < v->ntags; i++)
-            if (!m_has_tag(tags, n, v->tags[i]))
-                tags[n++] = v->tags[i];
-    for (size_t i = 0; i < given->ntags; i++)
-        if (given->merge != MERGE_DEEP || !m_has_tag(tags, n, given->tags[i]))
-            tags[n++] = keep(given->tags[i]);
-    v->tags = tags;
-    v->ntags = n;
-}
-
-static void m_apply_trace(const struct batch *b, const struct trace *g) {
-    struct m_trace *t = m_trace_of(b, g->id, g->environment, g->project_label);
-    struct trace *v = &t->v;
-    if (b->received > t->updated)
-        t->updated = b->received;
-    if (g->timestamp != TIME_NONE)
-        v->timestamp = g->timestamp;
-    if (!(g->name_weak && str_has(v->name)))
-        m_str(&v->name, g->name);
-    m_str(&v->user, g->user);
-    m_str(&v->session, g->session);
-    m_str(&v->release, g->release);
-    m_str(&v->version, g->version);
-    m_str(&v->environment, g->environment);
-    m_str(&v->project_label, g->project_label);
-    m_str(&v->external_id, g->external_id);
-    m_str(&v->input, g->input);
-    m_str(&v->output, g->output);
-    m_meta(&v->metadata, g->merge, g->metadata);
-    if (g->tags_has)
-        m_tags(v, g);
-    if (g->is_public != TRI_NONE && !(g->merge == MERGE_DEEP && v->is_public == TRI_TRUE))
-        v->is_public = g->is_public;
-    if (g->bookmarked != TRI_NONE)
-        v->bookmarked = g->bookmarked;
-    if (!isnan(g->latency))
-        v->latency = g->latency;
-    m_money(&v->total_cost, g->total_cost);
-}
-
-static void m_apply_obs(const struct batch *b, const struct observation *g) {
-    struct m_trace *t = m_trace_of(b, g->trace_id, g->environment, g->project_label);
-    struct m_obs *o = NULL;
-    for (size_t i = 0; i < t->nobs; i++)
-        if (str_eq(t->obs[i].v.id.key, g->id.key))
-            o = &t->obs[i];
-    if (!o) {
-        assert_true(t->nobs < MODEL_OBS);
-        o = &t->obs[t->nobs++];
-        memset(o, 0, sizeof *o);
-        o->v.id = keep_id(g->id);
-        o->v.type = STR_LIT("GENERATION");
-        o->v.start = o->v.end = o->v.completion_start = TIME_NONE;
-        o->v.latency = o->v.time_to_first_token = o->v.input_price = o->v.output_price = o->v.total_price = (double)NAN;
-        o->env = STR_LIT("default");
-        o->label = keep(b->default_label);
-        o->created = o->updated = b->received;
-    }
-    struct observation *v = &o->v;
-    if (b->received > o->updated)
-        o->updated = b->received;
-    if (id_has(&g->parent_id)) {
-        v->parent_id = keep_id(g->parent_id);
-        if (g->parent_id.spell != ID_TEXT && g->parent_id.spell == g->id.spell && v->id.spell != ID_TEXT)
-            v->parent_id.spell = v->id.spell;
-    }
-    struct str *const into[] = {
-        &v->type,          &v->name,        &v->model,       &v->model_parameters, &v->input,
-        &v->output,        &v->unit,        &v->level,       &v->status_message,   &o->env,
-        &o->label,         &v->prompt_id,   &v->prompt_name, &v->prompt_version,   &v->model_id,
-        &v->usage_buckets, &v->cost_buckets
-    };
-    const struct str given[] = { g->type,          g->name,        g->model,       g->model_parameters, g->input,
-                                 g->output,        g->unit,        g->level,       g->status_message,   g->environment,
-                                 g->project_label, g->prompt_id,   g->prompt_name, g->prompt_version,   g->model_id,
-                                 g->usage_buckets, g->cost_buckets };
-    for (size_t i = 0; i < sizeof given / sizeof *given; i++)
-        m_str(into[i], given[i]);
-    m_meta(&v->metadata, g->merge, g->metadata);
-    int64_t *const times[] = { &v->start, &v->end, &v->completion_start };
-    const int64_t given_times[] = { g->start, g->end, g->completion_start };
-    for (int i = 0; i < 3; i++)
-        if (given_times[i] != TIME_NONE)
-            *times[i] = given_times[i];
-    double *const numbers[] = { &v->latency, &v->time_to_first_token, &v->input_price, &v->output_price,
-                                &v->total_price };
-    const double given_numbers[] = { g->latency, g->time_to_first_token, g->input_price, g->output_price,
-                                     g->total_price };
-    for (int i = 0; i < 5; i++)
-        if (!isnan(given_numbers[i]))
-            *numbers[i] = given_numbers[i];
-    struct opt_i64 *const tokens[] = { &v->tokens_in, &v->tokens_out, &v->tokens_total };
-    const struct opt_i64 given_tokens[] = { g->tokens_in, g->tokens_out, g->tokens_total };
-    for (int i = 0; i < 3; i++) {
-        if (!given_tokens[i].has)
-            continue;
-        *tokens[i] = given_tokens[i];
-        v->usage_buckets = keep(g->usage_buckets); /* the stored map is untrue now */
-    }
-    m_money(&v->cost_input, g->cost_input);
-    m_money(&v->cost_output, g->cost_output);
-    m_money(&v->cost_total, g->cost_total);
-}
-
-static void m_apply(const struct batch *b) {
-    for (size_t i = 0; i < b->ntraces; i++)
-        m_apply_trace(b, &b->traces[i]);
-    for (size_t i = 0; i < b->nobservations; i++)
-        m_apply_obs(b, &b->observations[i]);
-}
-
-static void m_retain(int64_t cutoff) {
-    size_t n = 0;
-    for (size_t i = 0; i < model.n; i++)
-        if (model.t[i].created >= cutoff)
-            memmove(&model.t[n++], &model.t[i], sizeof model.t[i]);
-    model.n = n;
-}
-
-/* ---- what the model says ---- */
-
-static int64_t m_ts(const struct m_trace *t) {
-    int64_t first = TIME_NONE;
-    if (t->v.timestamp != TIME_NONE)
-        return t->v.timestamp;
-    for (size_t i = 0; i < t->nobs; i++)
-        if (t->obs[i].v.start != TIME_NONE && (first == TIME_NONE || t->obs[i].v.start < first))
-            first = t->obs[i].v.start;
-    return first == TIME_NONE ? t->created : first;
-}
-
-static bool m_cost(const struct m_trace *t, money *ret) {
-    bool known = t->v.total_cost.has;
-    *ret = t->v.total_cost.v;
-    for (size_t i = 0; i < t->nobs && !t->v.total_cost.has; i++)
-        if (t->obs[i].v.cost_total.has) {
-            *ret += t->obs[i].v.cost_total.v;
-            known = true;
-        }
-    return known;
-}
-
-static double m_latency(const struct m_trace *t) {
-    int64_t first = TIME_NONE, last = TIME_NONE;
-    for (size_t i = 0; i < t->nobs; i++) {
-        const struct observation *v = &t->obs[i].v;
-        if (v->start != TIME_NONE && (first == TIME_NONE || v->start < first))
-            first = v->start;
-        if (v->end != TIME_NONE && (last == TIME_NONE || v->end > last))
-            last = v->end;
-    }
-    if (!isnan(t->v.latency) || first == TIME_NONE || last == TIME_NONE)
-        return t->v.latency;
-    return (double)(last - first) / 1e9;
-}
-
-static int m_before(const void *a, const void *b) { /* order of a trace's observations */
-    const struct m_obs *x = *(const struct m_obs *const *)a, *y = *(const struct m_obs *const *)b;
-    bool nx = x->v.start == TIME_NONE, ny = y->v.start == TIME_NONE;
-    if (nx != ny)
-        return nx - ny;
-    if (x->v.start != y->v.start)
-        return x->v.start < y->v.start ? -1 : 1;
-    if (x->created != y->created)
-        return x->created < y->created ? -1 : 1;
-    return str_cmp(x->v.id.key, y->v.id.key);
-}
-
-static size_t m_sorted(const struct m_trace *t, const struct m_obs **out) {
-    for (size_t i = 0; i < t->nobs; i++)
-        out[i] = &t->obs[i];
-    qsort(out, t->nobs, sizeof *out, m_before);
-    return t->nobs;
-}
-
-static const struct m_obs *m_root(const struct m_trace *t) {
-    const struct m_obs *all[MODEL_OBS];
-    size_t n = m_sorted(t, all);
-    for (size_t i = 0; i < n; i++) {
-        bool inside = false;
-        for (size_t k = 0; k < n; k++)
-            inside = inside || (id_has(&all[i]->v.parent_id) && str_eq(all[k]->v.id.key, all[i]->v.parent_id.key));
-        if (!inside)
-            return all[i];
-    }
-    return NULL;
-}
-
-static struct trace_row m_row(const struct m_trace *t, bool io) {
-    const struct trace *v = &t->v;
-    struct trace_row r = {
-        .id = id_print(&model.a, v->id.key, v->id.spell, v->id.text),
-        .timestamp = m_ts(t),
-        .created = t->created,
-        .updated = t->updated,
-        .name = v->name,
-        .user = v->user,
-        .session = v->session,
-        .release = v->release,
-        .version = v->version,
-        .environment = v->environment,
-        .external_id = v->external_id,
-        .label = v->project_label,
-        .tags = v->tags,
-        .ntags = v->ntags,
-        .is_public = v->is_public == TRI_TRUE,
-        .bookmarked = v->bookmarked == TRI_TRUE,
-        .latency = m_latency(t),
-        .cost_text = v->total_cost.text,
-    };
-    r.cost_known = m_cost(t, &r.cost);
-    if (io) {
-        const struct m_obs *root = m_root(t);
-        r.input = str_has(v->input) || !root ? v->input : root->v.input;
-        r.output = str_has(v->output) || !root ? v->output : root->v.output;
-        r.metadata = v->metadata;
-    }
-    return r;
-}
-
-static void m_show_obs(const struct m_obs *o, struct str trace_id, struct buf *out) {
-    const struct observation *v = &o->v;
-    struct observation_row r = {
-        .id = id_print(&model.a, v->id.key, v->id.spell, v->id.text),
-        .trace_id = trace_id,
-        .type = v->type,
-        .name = v->name,
-        .level = v->level,
-        .status_message = v->status_message,
-        .environment = o->env,
-        .label = o->label,
-        .start = v->start,
-        .end = v->end,
-        .completion_start = v->completion_start,
-        .created = o->created,
-        .updated = o->updated,
-        .model = v->model,
-        .model_parameters = v->model_parameters,
-        .input = v->input,
-        .output = v->output,
-        .metadata = v->metadata,
-        .unit = v->unit,
-        .prompt_id = v->prompt_id,
-        .prompt_name = v->prompt_name,
-        .prompt_version = v->prompt_version,
-        .model_id = v->model_id,
-        .input_price = v->input_price,
-        .output_price = v->output_price,
-        .total_price = v->total_price,
-        .cost_input = v->cost_input,
-        .cost_output = v->cost_output,
-        .cost_total = v->cost_total,
-        .usage_buckets = v->usage_buckets,
-        .cost_buckets = v->cost_buckets,
-        .cost_source = v->cost_total.has ? STR_LIT("given") : STR_NONE,
-        .latency = v->latency,
-        .time_to_first_token = v->time_to_first_token,
-        .tokens_in = v->tokens_in,
-        .tokens_out = v->tokens_out,
-        .tokens_total = v->tokens_total,
-    };
-    if (id_has(&v->parent_id))
-        r.parent_id = id_print(&model.a, v->parent_id.key, v->parent_id.spell, v->parent_id.text);
-    if (isnan(r.latency) && v->start != TIME_NONE && v->end != TIME_NONE)
-        r.latency = (double)(v->end - v->start) / 1e9;
-    if (isnan(r.time_to_first_token) && v->start != TIME_NONE && v->completion_start != TIME_NONE)
-        r.time_to_first_token = (double)(v->completion_start - v->start) / 1e9;
-    out_obs(out, &r);
-}
-
-static void m_get(int64_t project, const char *id, struct buf *out) {
-    struct str key;
-    assert_true(id_key(&model.a, str_c(id), &key));
-    const struct m_trace *t = m_find(project, key);
-    const struct m_obs *all[MODEL_OBS];
-    if (!t) {
-        buf_add_c(out, "not found\n");
-        return;
-    }
-    struct trace_row row = m_row(t, true);
-    out_trace(out, &row);
-    size_t n = m_sorted(t, all);
-    for (size_t i = 0; i < n; i++)
-        m_show_obs(all[i], row.id, out);
-}
-
-static bool m_is(struct str want, struct str have) { return !str_has(want) || str_eq(want, have); }
-
-static bool m_match(const struct m_trace *t, const struct trace_query *q) {
-    const struct trace *v = &t->v;
-    bool tags = true;
-    for (size_t i = 0; i < q->ntags; i++)
-        tags = tags && m_has_tag(v->tags, v->ntags, q->tags[i]);
-    return t->project == q->project && m_ts(t) >= q->from && m_ts(t) <= q->to && m_is(q->label, v->project_label) &&
-           m_is(q->user, v->user) && m_is(q->name, v->name) && m_is(q->session, v->session) &&
-           m_is(q->version, v->version) && m_is(q->release, v->release) && tags &&
-           (q->nenvironments == 0 || m_has_tag(q->environments, q->nenvironments, v->environment));
-}
-
-static const struct trace_query *m_asked; /* of the sort in progress */
-
-static int m_cmp_str(struct str a, struct str b) {
-    if (str_has(a) != str_has(b))
-        return str_has(a) ? -1 : 1; /* none is the greatest */
-    return str_cmp(a, b);
-}
-
-static int m_cmp_f64(double a, double b) {
-    if (isnan(a) || isnan(b))
-        return isnan(a) - isnan(b);
-    return (a > b) - (a < b);
-}
-
-static int m_cmp(const void *a, const void *b) {
-    const struct m_trace *x = *(const struct m_trace *const *)a, *y = *(const struct m_trace *const *)b;
-    money cx, cy;
-    int cmp = 0;
-    switch (m_asked->order) {
-    case ORDER_TIMESTAMP: cmp = (m_ts(x) > m_ts(y)) - (m_ts(x) < m_ts(y)); break;
-    case ORDER_ID: cmp = m_cmp_str(x->v.id.key, y->v.id.key); break;
-    case ORDER_NAME: cmp = m_cmp_str(x->v.name, y->v.name); break;
-    case ORDER_USER: cmp = m_cmp_str(x->v.user, y->v.user); break;
-    case ORDER_RELEASE: cmp = m_cmp_str(x->v.release, y->v.release); break;
-    case ORDER_VERSION: cmp = m_cmp_str(x->v.version, y->v.version); break;
-    case ORDER_SESSION: cmp = m_cmp_str(x->v.session, y->v.session); break;
-    case ORDER_PUBLIC: cmp = (x->v.is_public == TRI_TRUE) - (y->v.is_public == TRI_TRUE); break;
-    case ORDER_BOOKMARKED: cmp = (x->v.bookmarked == TRI_TRUE) - (y->v.bookmarked == TRI_TRUE); break;
-    case ORDER_LATENCY: cmp = m_cmp_f64(m_latency(x), m_latency(y)); break;
-    case ORDER_TOTAL_COST: {
-        bool kx = m_cost(x, &cx), ky = m_cost(y, &cy);
-        cmp = kx != ky ? ky - kx : kx ? (cx > cy) - (cx < cy) : 0;
-        break;
-    }
-    }
-    if (cmp == 0)
-        cmp = (x->arrival > y->arrival) - (x->arrival < y->arrival);
-    return m_asked->descending ? -cmp : cmp;
-}
-
-static int m_cmp_key(const void *a, const void *b) {
-    return str_cmp((*(const struct m_obs *const *)a)->v.id.key, (*(const struct m_obs *const *)b)->v.id.key);
-}
-
-static int64_t m_list(const struct trace_query *q, struct buf *out) {
-    const struct m_trace *hits[MODEL_TRACES];
-    int64_t n = 0;
-    for (size_t i = 0; i < model.n; i++)
-        if (m_match(&model.t[i], q))
-            hits[n++] = &model.t[i];
-    m_asked = q;
-    qsort(hits, (size_t)n, sizeof *hits, m_cmp);
-    for (int64_t i = q->offset; i < n && i < q->offset + q->limit; i++) {
-        struct trace_row row = m_row(hits[i], q->want_io);
-        struct str ids[MODEL_OBS];
-        const struct m_obs *all[MODEL_OBS];
-        if (q->want_observations) {
-            row.nobservation_ids = m_sorted(hits[i], all);
-            qsort(all, row.nobservation_ids, sizeof *all, m_cmp_key);
-            for (size_t k = 0; k < row.nobservation_ids; k++)
-                ids[k] = id_print(&model.a, all[k]->v.id.key, all[k]->v.id.spell, all[k]->v.id.text);
-            row.observation_ids = ids;
-        }
-        out_trace(out, &row);
-    }
-    return n;
-}
-
-static int m_cmp_usage(const void *a, const void *b) {
-    const struct day_usage *x = a, *y = b;
-    if (x->cost != y->cost)
-        return x->cost < y->cost ? 1 : -1;
-    return str_cmp(x->model, y->model);
-}
-
-static void m_day(int64_t day, const struct trace_query *f, struct buf *out) {
-    struct day_usage usage[8];
-    __int128 sums[8][3];
-    struct day_row row = { .day = day, .usage = usage };
-    for (size_t i = 0; i < model.n; i++) {
-        const struct m_trace *t = &model.t[i];
-        uint32_t seen = 0;
-        money cost;
-        if (!m_match(t, f) || time_floor(m_ts(t), NS_PER_DAY) != day)
-            continue;
-        row.traces++;
-        row.observations += (int64_t)t->nobs;
-        m_cost(t, &cost);
-        row.cost += cost;
-        for (size_t k = 0; k < t->nobs; k++) {
-            const struct observation *v = &t->obs[k].v;
-            struct str name = str_has(v->model) ? v->model : STR_LIT("unknown");
-            size_t u = 0;
-            if (!str_eq_c(v->type, "GENERATION"))
-                continue;
-            while (u < row.nusage && !str_eq(usage[u].model, name))
-                u++;
-            if (u == row.nusage) {
-                assert_true(u < 8);
-                usage[row.nusage++] = (struct day_usage){ .model = name };
-                sums[u][0] = sums[u][1] = sums[u][2] = 0;
-            }
-            usage[u].observations++;
-            usage[u].traces += !(seen >> u & 1);
-            seen |= UINT32_C(1) << u;
-            sums[u][0] += v->tokens_in.v;
-            sums[u][1] += v->tokens_out.v;
-            sums[u][2] += v->tokens_total.v;
-            usage[u].cost += v->cost_total.v;
-        }
-    }
-    for (size_t u = 0; u < row.nusage; u++) {
-        usage[u].tokens_in = sum_to_i64(sums[u][0]);
-        usage[u].tokens_out = sum_to_i64(sums[u][1]);
-        usage[u].tokens_total = sum_to_i64(sums[u][2]);
-    }
-    qsort(usage, row.nusage, sizeof *usage, m_cmp_usage);
-    out_day(out, &row);
-}
-
-static int m_cmp_i64(const void *a, const void *b) {
-    int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
-    return (x < y) - (x > y); /* descending */
-}
-
-static int64_t m_daily(const struct daily_query *q, struct buf *out) {
-    const struct trace_query f = { .project = q->project,
-                                   .label = q->label,
-                                   .user = q->user,
-                                   .name = q->trace_name,
-                                   .version = q->version,
-                                   .release = q->release,
-                                   .tags = q->tags,
-                                   .ntags = q->ntags,
-                                   .from = q->from,
-                                   .to = q->to };
-    int64_t days[MODEL_TRACES], n = 0, kept = 0;
-    for (size_t i = 0; i < model.n; i++)
-        if (m_match(&model.t[i], &f))
-            days[n++] = time_floor(m_ts(&model.t[i]), NS_PER_DAY);
-    qsort(days, (size_t)n, sizeof *days, m_cmp_i64);
-    for (int64_t i = 0; i < n; i++)
-        if (kept == 0 || days[kept - 1] != days[i])
-            days[kept++] = days[i];
-    for (int64_t i = q->offset; i < kept && i < q->offset + q->limit; i++)
-        m_day(days[i], &f, out);
-    return kept;
-}
-
-/* ---- random records ---- */
-
-static const char *const trace_ids[] = { "0af7651916cd43dd8448eb211c80319c",
-                                         "0AF76519-16CD-43DD-8448-EB211C80319C",
-                                         "0af76519-16cd-43dd-8448-eb211c80319c",
-                                         "my trace",
-                                         "My Trace",
-                                         "x",
-                                         "00000000000000aa",
-                                         "00000000-0000-0000-0000-0000000000aa",
-                                         "t8bytes",
-                                         "y" };
-static const char *const obs_ids[] = { "b7ad6b7169203331", "00000000-0000-0000-b7ad-6b7169203331", "step", "s2",
-                                       "00f067aa0ba902b7", "0af76519-16cd-43dd-8448-eb211c80319c" };
-static const char *const users[] = { "ann", "bob", "" };
-static const char *const names[] = {
-    "chat", "embed", "", "an embedding with a rather long name that goes on for more than sixty-four bytes"
-};
-static const char *const envs[] = { "default", "prod", "test" };
-static const char *const labels[] = { "default", "other", "third" };
-static const char *const tag_lists[] = { "", "a", "b,a", "c,c", "a,b,c,d", "d" };
-static const char *const metas[] = { "{}",  "{\"a\":1}", "{\"a\":{\"b\":1}}", "{\"a\":{\"c\":[1]},\"d\":\"e\"}",
-                                     "[1]", "\"s\"" };
-static const char *const texts[] = {
-    "{\"messages\":[1,2,3]}", "\"short\"", "0",
-    "\"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\""
-};
-static const char *const models[] = { "gpt", "claude", "", "unknowns" };
-static const char *const types[] = { "GENERATION", "SPAN", "EVENT" };
-static const char *const amounts[] = {
-    "0", "0.1", "0.000000000000000001", "9223372036.5", "-3", "0.12345678901234567891"
-};
-static const int64_t counts[] = { 0, 1, 1000, -5, INT64_MAX, INT64_MIN };
-
-static int64_t random_time(void) {
-    switch (rnd(4)) {
-    case 0: return BASE + (int64_t)rnd(72) * HOUR;
-    case 1: return BASE + (int64_t)rnd(72) * HOUR - 1;
-    case 2: return BASE + (int64_t)rnd(3) * NS_PER_DAY + (int64_t)rnd(3) - 1;
-    default: return BASE + (int64_t)rnd(72 * 3600) * SEC;
-    }
-}
-static int64_t maybe_time(unsigned percent) { return chance(percent) ? random_time() : TIME_NONE; }
-#define MAYBE(percent, list) (chance(percent) ? str_c(PICK(list)) : STR_NONE)
-
-static void random_trace(struct batch *b) {
-    struct trace *t = add_trace(b, PICK(trace_ids));
-    t->merge = chance(50) ? MERGE_DEEP : MERGE_REPLACE;
-    t->timestamp = maybe_time(40);
-    t->name = MAYBE(50, names);
-    t->name_weak = chance(30);
-    t->user = MAYBE(50, users);
-    t->session = MAYBE(30, users);
-    t->release = MAYBE(20, users);
-    t->version = MAYBE(20, users);
-    t->environment = MAYBE(30, envs);
-    t->external_id = MAYBE(10, users);
-    t->project_label = MAYBE(30, labels);
-    if (chance(50))
-        set_tags(b, t, PICK(tag_lists));
-    t->is_public = (enum tri)rnd(3);
-    t->bookmarked = (enum tri)rnd(3);
-    if (chance(20))
-        t->latency = (double)rnd(4) / 4;
-    if (chance(20))
-        t->total_cost = usd(PICK(amounts));
-    t->input = MAYBE(30, texts);
-    t->output = MAYBE(30, texts);
-    t->metadata = MAYBE(50, metas);
-}
-
-static void random_obs(struct batch *b) {
-    struct observation *o = add_obs(b, PICK(trace_ids), PICK(obs_ids));
-    o->merge = chance(50) ? MERGE_DEEP : MERGE_REPLACE;
-    if (chance(40))
-        o->parent_id = id_of(b, PICK(obs_ids));
-    o->type = MAYBE(50, types);
-    o->name = MAYBE(50, names);
-    o->start = maybe_time(60);
-    o->end = maybe_time(50);
-    o->completion_start = maybe_time(20);
-    o->model = MAYBE(60, models);
-    o->model_parameters = MAYBE(20, metas);
-    o->input = MAYBE(40, texts);
-    o->output = MAYBE(40, texts);
-    o->metadata = MAYBE(40, metas);
-    o->usage = MAYBE(20, metas);
-    o->unit = MAYBE(20, users);
-    o->level = MAYBE(20, envs);
-    o->status_message = chance(90) ? MAYBE(20, users) : arena_printf(&b->arena, "%0*d", 600 + (int)rnd(400), 7);
-    o->environment = MAYBE(40, envs);
-    o->project_label = MAYBE(30, labels);
-    o->prompt_id = MAYBE(10, users);
-    o->prompt_name = MAYBE(10, users);
-    o->prompt_version = MAYBE(10, users);
-    o->model_id = MAYBE(10, users);
-    if (chance(20))
-        o->input_price = o->output_price = 0.25;
-    if (chance(20))
-        o->total_price = (double)rnd(3);
-    if (chance(20))
-        o->latency = (double)rnd(5);
-    if (chance(10))
-        o->time_to_first_token = (double)rnd(5);
-    if (chance(20))
-        o->cost_input = usd(PICK(amounts));
-    if (chance(20))
-        o->cost_output = usd(PICK(amounts));
-    if (chance(40))
-        o->cost_total = usd(PICK(amounts));
-    o->usage_buckets = MAYBE(20, metas);
-    o->cost_buckets = MAYBE(20, metas);
-    o->tokens_in = (struct opt_i64){ PICK(counts), chance(50) };
-    o->tokens_out = (struct opt_i64){ PICK(counts), chance(50) };
-    o->tokens_total = (struct opt_i64){ PICK(counts), chance(50) };
-    struct opt_i64 *const tokens[] = { &o->tokens_in, &o->tokens_out, &o->tokens_total };
-    for (int i = 0; i < 3; i++)
-        if (!tokens[i]->has)
-            tokens[i]->v = 0;
-}
+#define STEPS 300 /* of a seed */
 
 static void random_group(struct fixture *f, int64_t now) {
     struct batch *b[4];
-    size_t n = 1 + rnd(4);
+    size_t n = 1 + rnd(4), more = wide ? 12 : 0;
     for (size_t i = 0; i < n; i++) {
         b[i] = batch_at(now + (int64_t)rnd(3) * SEC);
         b[i]->project = 1 + (int64_t)rnd(PROJECTS);
-        for (uint64_t k = rnd(4); k > 0; k--)
+        for (uint64_t k = rnd(4 + more); k > 0; k--)
             random_trace(b[i]);
-        for (uint64_t k = rnd(8); k > 0; k--)
+        for (uint64_t k = rnd(8 + more); k > 0; k--)
             random_obs(b[i]);
+        if (chance(40) && points_room(400))
+            random_samples(b[i], (unsigned)rnd(chance(10) ? 90 : 20));
         m_apply(b[i]);
+        points_apply(b[i]);
     }
     write_group(f, b, n);
 }
@@ -683,8 +33,8 @@ static void random_group(struct fixture *f, int64_t now) {
 
 static void compare(struct buf *store, struct buf *want, int64_t total, int64_t want_total, const char *what) {
     if (total != want_total || store->n != want->n || (want->n > 0 && memcmp(store->p, want->p, want->n) != 0))
-        fail_msg("%s: total %lld:\n%swanted %lld:\n%s", what, (long long)total, store->p ? store->p : "",
-                 (long long)want_total, want->p ? want->p : "");
+        fail_msg("seed %llu, %s: total %lld:\n%swanted %lld:\n%s", (unsigned long long)seed_now, what, (long long)total,
+                 store->p ? store->p : "", (long long)want_total, want->p ? want->p : "");
     buf_done(store);
     buf_done(want);
 }
@@ -692,7 +42,7 @@ static void compare(struct buf *store, struct buf *want, int64_t total, int64_t 
 static void compare_get(struct fixture *f) {
     struct buf store, want;
     int64_t project = 1 + (int64_t)rnd(PROJECTS);
-    const char *id = PICK(trace_ids);
+    const char *id = random_trace_id();
     buf_init(&store, 1 << 20);
     buf_init(&want, 1 << 20);
     read_trace(f, project, id, &store);
@@ -716,7 +66,7 @@ static void compare_list(struct fixture *f) {
     q.label = MAYBE(20, labels);
     q.user = MAYBE(20, users);
     q.name = MAYBE(20, names);
-    q.session = MAYBE(20, users);
+    q.session = MAYBE(20, sessions);
     q.version = MAYBE(10, users);
     q.release = MAYBE(10, users);
     q.tags = tags;
@@ -757,56 +107,146 @@ static void compare_daily(struct fixture *f) {
     compare(&store, &want, total, want_total, "daily");
 }
 
-static void random_retention(struct fixture *f, int64_t now) {
-    int64_t cutoff = now - (int64_t)rnd(40) * SEC;
-    bool more = true;
-    while (more)
-        assert_int_equal(f->store.ops->retain(&f->store, RETAIN_TRACES, cutoff, &more, &f->err), XT_OK);
-    m_retain(cutoff);
+/* A random question; what retention left open is not asked for. */
+static void compare_series(struct fixture *f) {
+    struct buf store, want;
+    struct label filter[] = { { STR_LIT("a"), str_c(PICK(label_values)) }, { STR_LIT("b"), STR_LIT("2") } };
+    static const int64_t steps[] = { 1, 60, 3600, 7 };
+    struct series_query q = series_of_name(PICK(metric_names));
+    q.project = 1 + (int64_t)rnd(PROJECTS);
+    q.labels = filter;
+    q.nlabels = chance(60) ? 0 : 1 + rnd(2);
+    if (chance(50))
+        q.from = random_sample_time();
+    if (chance(50))
+        q.to = random_sample_time();
+    if (q.from < points.cut)
+        q.from = points.cut;
+    q.step = PICK(steps) * SEC;
+    q.agg = (enum series_agg)rnd(AGG_P99 + 1);
+    q.grouped = chance(60);
+    q.group_by = chance(50) ? STR_LIT("a") : chance(50) ? STR_LIT("trace_id") : STR_LIT("b");
+    q.max_points = chance(70) ? 1000 : 1 + rnd(6);
+    q.max_series = chance(70) ? 50 : 1 + rnd(4);
+    buf_init(&store, 8 << 20);
+    buf_init(&want, 8 << 20);
+    read_series(f, &q, &store);
+    m_series(&q, &want);
+    compare(&store, &want, 0, 0, "series");
 }
 
-static void run_seed(uint64_t seed, int steps, int64_t deadline) {
+struct seen_names {
+    bool seen[sizeof metric_names / sizeof *metric_names];
+    size_t n;
+    bool odd;
+    char last[16];
+};
+
+static bool visit_name(void *arg, struct str name) {
+    struct seen_names *s = arg;
+    size_t i = 0;
+    while (i < sizeof s->seen && !str_eq_c(name, metric_names[i]))
+        i++;
+    s->odd = s->odd || i == sizeof s->seen || s->seen[i] || (s->n > 0 && str_cmp(str_c(s->last), name) >= 0);
+    if (!s->odd) {
+        s->seen[i] = true;
+        snprintf(s->last, sizeof s->last, "%.*s", STR_FMT(name));
+        s->n++;
+    }
+    return true;
+}
+
+/* Every metric with points is named once, in order. One whose points are gone may be. */
+static void check_names(struct fixture *f) {
+    struct seen_names s = { 0 };
+    int64_t project = 1 + (int64_t)rnd(PROJECTS);
+    assert_int_equal(f->store.ops->metric_names(&f->store, project, TIME_NONE, visit_name, &s, &f->err), XT_OK);
+    for (size_t i = 0; i < points.n; i++)
+        for (size_t k = 0; k < sizeof s.seen; k++)
+            if (points.p[i].project == project && str_eq_c(points.p[i].name, metric_names[k]) && !s.seen[k])
+                s.odd = true;
+    if (s.odd)
+        fail_msg("seed %llu: names of metrics", (unsigned long long)seed_now);
+}
+
+static void retain(struct fixture *f, enum retain_kind kind, int64_t cutoff) {
+    bool more = true;
+    while (more)
+        assert_int_equal(f->store.ops->retain(&f->store, kind, cutoff, &more, &f->err), XT_OK);
+}
+
+static void random_retention(struct fixture *f, int64_t now) {
+    int64_t cutoff = now - (int64_t)rnd(40) * SEC;
+    retain(f, RETAIN_TRACES, cutoff);
+    m_retain(cutoff);
+    if (chance(30)) {
+        cutoff = BASE + (int64_t)rnd(15 * 60) * SEC;
+        retain(f, RETAIN_SAMPLES, cutoff);
+        points_retain(cutoff);
+    }
+}
+
+/* What the server does between groups. */
+static void random_pause(struct fixture *f, int64_t now) {
+    f->store.ops->tidy(&f->store);
+    if (chance(4))
+        random_retention(f, now);
+    if (chance(wide ? 3 : 8))
+        assert_sound(f);
+    if (chance(2))
+        fixture_reopen(f);
+}
+
+static void run_seed(uint64_t seed, int64_t deadline) {
     struct fixture f;
     int64_t now = BASE + 10 * NS_PER_DAY;
-    rng = seed * UINT64_C(0x9E3779B97F4A7C15) + 1;
+    printf("# seed %llu; again: test_sqlite_model %llu\n", (unsigned long long)seed, (unsigned long long)seed);
+    fflush(stdout);
+    random_begin(seed);
+    random_ids(seed % 2 == 0);
     memset(&model, 0, sizeof model);
     arena_init(&model.a, (size_t)1 << 30);
+    points_init();
     fixture_make(&f);
     fixture_open(&f);
-    for (int i = 0; i < steps && clock_mono_ns() < deadline; i++) {
+    for (int i = 1; i <= PROJECTS; i++) {
+        int64_t number = 0;
+        assert_int_equal(f.store.ops->project_open(&f.store, str_c(i == 1 ? "one" : "two"), &number, &f.err), XT_OK);
+        assert_int_equal(number, i);
+    }
+    for (int i = 0; i < STEPS && clock_mono_ns() < deadline; i++) {
         now += (int64_t)rnd(3) * SEC;
         random_group(&f, now);
         compare_get(&f);
         for (int k = 0; k < 3; k++)
             compare_list(&f);
         compare_daily(&f);
-        if (chance(4))
-            random_retention(&f, now);
-        if (chance(8))
-            assert_sound(&f);
-        if (chance(2))
-            fixture_reopen(&f);
+        compare_series(&f);
+        check_names(&f);
+        random_pause(&f, now);
     }
     assert_sound(&f);
+    points_done();
     arena_done(&model.a);
     fixture_remove(&f);
 }
 
+static const char *one_seed; /* of the command line */
+
 static void against_the_model(void **state) {
-    const char *one = getenv("XTRACE_TEST_SEED"), *seconds = getenv("XTRACE_TEST_SECONDS");
+    const char *one = one_seed ? one_seed : getenv("XTRACE_TEST_SEED"), *seconds = getenv("XTRACE_TEST_SECONDS");
     int64_t deadline = clock_mono_ns() + (seconds ? strtoll(seconds, NULL, 10) : 4) * SEC;
     (void)state;
     if (one) {
-        run_seed(strtoull(one, NULL, 10), 300, TIME_MAX);
+        run_seed(strtoull(one, NULL, 10), TIME_MAX);
         return;
     }
-    for (uint64_t seed = 1; clock_mono_ns() < deadline; seed++) {
-        printf("seed %llu\n", (unsigned long long)seed);
-        run_seed(seed, 300, deadline);
-    }
+    for (uint64_t seed = 1; clock_mono_ns() < deadline; seed++)
+        run_seed(seed, deadline);
 }
 
-int main(void) {
+int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = { cmocka_unit_test(against_the_model) };
+    one_seed = argc > 1 ? argv[1] : NULL;
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
