@@ -39,9 +39,13 @@ CREATE TABLE obs(
     PRIMARY KEY(tseq, oid)) STRICT, WITHOUT ROWID;
 CREATE INDEX obs_ts ON obs(project, start);
 
--- Numbers are never reused: an update appends, the row points to the new one and the old one goes.
--- First byte of z: 0 raw bytes follow, 1 a zstd frame follows, 2 to 8 reserved, else z itself is the text (JSON).
-CREATE TABLE payload(pid INTEGER PRIMARY KEY, z BLOB NOT NULL) STRICT;
+-- A row holds n texts, numbered pid to pid + n - 1: one, or a pack of texts of one trace that came together. Numbers are
+-- never reused: an update appends, the row points to the new one and the old one goes. z: see store/sqlite/payload.h.
+CREATE TABLE payload(pid INTEGER PRIMARY KEY, n INT NOT NULL, z BLOB NOT NULL) STRICT;
+-- Of packs that have lost texts: how many. A pack goes with its last text.
+CREATE TABLE payload_gone(pid INTEGER PRIMARY KEY, n INT NOT NULL) STRICT;
+-- Trained dictionaries of payloads (store/sqlite/dict.h); kept for ever. sum: SHA-256 of z.
+CREATE TABLE dict(id INTEGER PRIMARY KEY AUTOINCREMENT, created INT NOT NULL, z BLOB NOT NULL, sum BLOB NOT NULL) STRICT;
 -- Traces that are gone, but whose observations are still being removed, slice by slice.
 CREATE TABLE trash(tseq INTEGER PRIMARY KEY) STRICT;
 

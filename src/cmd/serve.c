@@ -181,7 +181,7 @@ static enum xt_code start(struct server *s, struct xt_err *err) {
     struct ingest_conf ic = { .queue_max_bytes = c->queue_max_bytes, .group_max_records = c->group_max_records };
     if ((rc = ingest_start(&s->store, &ic, &s->app.ingest, err)) != XT_OK)
         return rc;
-    if ((rc = jobs_start(c, s->app.ingest, &s->jobs, err)) != XT_OK)
+    if ((rc = jobs_start(c, &s->store, s->app.ingest, &s->jobs, err)) != XT_OK)
         return rc;
     return start_http(s, err);
 }

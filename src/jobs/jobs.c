@@ -1,6 +1,6 @@
-/* jobs.c -- see jobs.h. `mu` guards `stop` and each `running`; jobs_stop waits until no slice holds a pointer to the
- * struct. What else a round needs belongs to whoever runs it: the thread until the first slice is queued, then the
- * writer's. */
+/* jobs.c -- see jobs.h. `mu` guards `stop`, each `running` and `learning`; jobs_stop waits until no task on the writer's
+ * thread holds a pointer to the struct. What else a round needs belongs to whoever runs it: the thread until the first
+ * task is queued, then the writer's. */
 #include "jobs/jobs.h"
 
 #include <errno.h>
@@ -8,8 +8,12 @@
 #include <stdlib.h>
 #include <time.h>
 
+#include "base/buf.h"
 #include "base/clock.h"
 #include "base/log.h"
+
+#define STUDY_NS (2 * NS_PER_SEC) /* between two looks, which cost nothing when nothing is due */
+#define LESSON_MAX_BYTES ((size_t)1 << 20)
 
 struct retention {
     struct jobs *jobs;
@@ -21,9 +25,12 @@ struct retention {
 };
 
 struct jobs {
+    struct store *store;
     struct ingest *ingest;
     struct retention work[2];
     int64_t first_ns, interval_ns; /* from the start to the first round, from round to round */
+    struct buf lesson;             /* what study() found: the thread's, or while `learning` the writer's */
+    bool learning;
     pthread_t thread;
     pthread_mutex_t mu;
     pthread_cond_t wake, idle;
@@ -77,27 +84,77 @@ static void start_round(struct jobs *j) {
     }
 }
 
+/* ---- study ---- */
+
+static void learning_over(struct jobs *j) {
+    pthread_mutex_lock(&j->mu);
+    j->learning = false;
+    pthread_cond_broadcast(&j->idle);
+    pthread_mutex_unlock(&j->mu);
+}
+
+/* On the writer's thread. */
+static void learn(struct store *s, bool writable, void *arg) {
+    struct jobs *j = arg;
+    struct xt_err err = { 0 };
+    size_t bytes = j->lesson.n;
+    if (writable && s->ops->learn(s, buf_str(&j->lesson), &err) == XT_OK)
+        log_info("event=dictionary bytes=%zu", bytes);
+    else if (writable)
+        log_warn("event=dictionary_failed message=\"%s\"", err.msg);
+    learning_over(j);
+}
+
+static void study(struct jobs *j) {
+    struct xt_err err = { 0 };
+    pthread_mutex_lock(&j->mu);
+    bool skip = j->learning || j->stop;
+    pthread_mutex_unlock(&j->mu);
+    if (skip)
+        return;
+    buf_done(&j->lesson);
+    buf_init(&j->lesson, LESSON_MAX_BYTES);
+    if (j->store->ops->study(j->store, &j->lesson, &err) != XT_OK) {
+        log_warn("event=dictionary_failed message=\"%s\"", err.msg);
+        return;
+    }
+    if (j->lesson.n == 0)
+        return;
+    pthread_mutex_lock(&j->mu);
+    j->learning = true;
+    pthread_mutex_unlock(&j->mu);
+    if (ingest_run(j->ingest, learn, j, &err) != XT_OK)
+        learning_over(j);
+}
+
 static void *jobs_main(void *arg) {
     struct jobs *j = arg;
-    int64_t due = clock_mono_ns() + j->first_ns;
+    int64_t now = clock_mono_ns(), round = now + j->first_ns;
     pthread_mutex_lock(&j->mu);
     while (!j->stop) {
+        int64_t due = now + STUDY_NS < round ? now + STUDY_NS : round;
         struct timespec ts = { .tv_sec = due / NS_PER_SEC, .tv_nsec = due % NS_PER_SEC };
         if (pthread_cond_timedwait(&j->wake, &j->mu, &ts) != ETIMEDOUT || j->stop)
             continue;
         pthread_mutex_unlock(&j->mu);
-        start_round(j);
-        due = clock_mono_ns() + j->interval_ns;
+        study(j);
+        now = clock_mono_ns();
+        if (now >= round) {
+            start_round(j);
+            round = now + j->interval_ns;
+        }
         pthread_mutex_lock(&j->mu);
     }
     pthread_mutex_unlock(&j->mu);
     return NULL;
 }
 
-enum xt_code jobs_start(const struct conf *conf, struct ingest *in, struct jobs **ret, struct xt_err *err) {
+enum xt_code jobs_start(const struct conf *conf, struct store *s, struct ingest *in, struct jobs **ret,
+                        struct xt_err *err) {
     struct jobs *j = calloc(1, sizeof *j);
     if (!j)
         return xt_fail(err, XT_ENOMEM, "out of memory");
+    j->store = s;
     j->ingest = in;
     j->first_ns = (int64_t)conf->retention_first_s * NS_PER_SEC;
     j->interval_ns = (int64_t)conf->retention_interval_s * NS_PER_SEC;
@@ -134,14 +191,15 @@ void jobs_stop(struct jobs *j) {
     pthread_join(j->thread, NULL);
     pthread_mutex_lock(&j->mu);
     int rc = 0;
-    while ((j->work[0].running || j->work[1].running) && rc != ETIMEDOUT)
+    while ((j->work[0].running || j->work[1].running || j->learning) && rc != ETIMEDOUT)
         rc = pthread_cond_timedwait(&j->idle, &j->mu, &ts);
-    bool busy = j->work[0].running || j->work[1].running;
+    bool busy = j->work[0].running || j->work[1].running || j->learning;
     pthread_mutex_unlock(&j->mu);
     if (busy)
         return; /* the process is about to end; the slice still points here */
     pthread_mutex_destroy(&j->mu);
     pthread_cond_destroy(&j->wake);
     pthread_cond_destroy(&j->idle);
+    buf_done(&j->lesson);
     free(j);
 }

@@ -34,6 +34,14 @@ enum merge_mode {
 };
 enum ts_source { TS_FIRST_WRITE = 0, TS_EARLIEST_START, TS_EXPLICIT }; /* D17, lowest to highest */
 
+/* How the store keeps a text: its prepare makes that, nobody else looks inside. Zero: not prepared. */
+struct pack;
+struct stored {
+    struct str z;      /* alone; absent: as it is, or in the pack */
+    struct pack *pack; /* with others of its trace, as part number `part` */
+    uint32_t part;
+};
+
 struct trace {
     struct id id;
     enum merge_mode merge;
@@ -47,8 +55,8 @@ struct trace {
     enum tri is_public, bookmarked;
     double latency; /* seconds, stated */
     struct opt_money total_cost;
-    struct str input, output, metadata;       /* JSON text */
-    struct str input_z, output_z, metadata_z; /* the same as the store keeps it: filled by store prepare */
+    struct str input, output, metadata;          /* JSON text */
+    struct stored input_z, output_z, metadata_z; /* the same as the store keeps it: filled by store prepare */
     size_t index; /* position in the request, for messages: -1 as SIZE_MAX when it was the lone trace */
 };
 
@@ -70,8 +78,8 @@ struct observation {
     struct str cost_buckets;  /* JSON object of decimals as sent (costDetails); absent when nothing was sent */
     double latency, time_to_first_token; /* seconds, stated */
     struct opt_i64 tokens_in, tokens_out, tokens_total;
-    struct str input_z, output_z, metadata_z; /* as in struct trace */
-    size_t index;                             /* position in the request */
+    struct stored input_z, output_z, metadata_z; /* as in struct trace */
+    size_t index;                                /* position in the request */
 };
 
 struct label {

@@ -67,6 +67,12 @@ struct store_ops {
      * *ret_more: call again. */
     enum xt_code (*retain)(struct store *s, enum retain_kind kind, int64_t cutoff, bool *ret_more, struct xt_err *err);
 
+    /* [one thread] Looks whether the stored data has something to teach (a dictionary for its texts) and works it out,
+     * without a write; at most a few tenths of a second, nothing at all when it is not due. Empty: nothing to learn. */
+    enum xt_code (*study)(struct store *s, struct buf *ret, struct xt_err *err);
+    /* [writer] Keeps what study() found, and uses it from then on. */
+    enum xt_code (*learn)(struct store *s, struct str what, struct xt_err *err);
+
     /* [any] A trivial read; must return within about a second or XT_EUNAVAILABLE. */
     enum xt_code (*ping)(struct store *s, struct xt_err *err);
     /* [any] Reads: visitors get rows that are valid only inside the call; false stops early. One snapshot each. */

@@ -408,7 +408,7 @@ static void fill(struct fixture *f, int frames) {
     struct sqlite_store *e = engine_of(&f->store);
     assert_int_equal(conn_begin(&e->writer, true, &f->err), XT_OK);
     char sql[160];
-    snprintf(sql, sizeof sql, "INSERT INTO payload(z) VALUES (zeroblob(%d)); DELETE FROM payload", frames * 4080);
+    snprintf(sql, sizeof sql, "INSERT INTO payload(n, z) VALUES (1, zeroblob(%d)); DELETE FROM payload", frames * 4080);
     assert_int_equal(conn_exec(&e->writer, sql, &f->err), XT_OK);
     assert_int_equal(conn_commit(&e->writer, &f->err), XT_OK);
 }

@@ -145,6 +145,7 @@ enum xt_code conn_open(struct conn *c, const struct sqlite_store *e, enum conn_r
     c->deadline = TIME_NONE;
     c->failed = XT_OK;
     c->broken = false;
+    c->dicts = e->dicts;
     int flags = SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_PRIVATECACHE;
     flags |= writes ? SQLITE_OPEN_READWRITE : SQLITE_OPEN_READONLY;
     int rc = sqlite3_open_v2(e->path, &db, flags, NULL);

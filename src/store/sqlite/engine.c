@@ -9,6 +9,8 @@
  *     SQLite's locks on it. Sizes are taken by name. */
 #include "store/sqlite/engine.h"
 
+#include "store/sqlite/dict.h"
+
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -85,9 +87,10 @@ static enum xt_code sqlite_open(struct store *s, const struct store_conf *conf, 
     s->engine = e;
     e->lock_fd = -1;
     e->conf = *conf;
+    e->dicts = dicts_new();
     e->conf.url = NULL; /* the caller's; path is what counts */
     sync_init(e);
-    enum xt_code code = url_to_path(conf->url, &e->path, err);
+    enum xt_code code = e->dicts ? url_to_path(conf->url, &e->path, err) : xt_fail(err, XT_ENOMEM, "out of memory");
     if (code == XT_OK)
         code = file_prepare(e, err);
     if (code == XT_OK)
@@ -117,6 +120,7 @@ static void sqlite_close(struct store *s) {
     conn_close(&e->writer);
     write_state_free(e);
     samples_free(e);
+    dicts_free(e->dicts);
     if (e->lock_fd >= 0)
         close(e->lock_fd);
     pthread_cond_destroy(&e->pool_cv);
@@ -264,6 +268,14 @@ static int64_t file_bytes(const struct sqlite_store *e, const char *suffix) {
     return n > 0 && (size_t)n < sizeof name && stat(name, &st) == 0 ? (int64_t)st.st_size : 0;
 }
 
+static enum xt_code sqlite_study(struct store *s, struct buf *ret, struct xt_err *err) {
+    return dict_train(engine_of(s), ret, err);
+}
+
+static enum xt_code sqlite_learn(struct store *s, struct str what, struct xt_err *err) {
+    return dict_add(engine_of(s), what, err);
+}
+
 static void sqlite_stats(struct store *s, struct store_stats *ret) {
     struct sqlite_store *e = engine_of(s);
     *ret = (struct store_stats){
@@ -316,6 +328,8 @@ const struct store_ops store_sqlite_ops = {
     .probe = sqlite_probe,
     .tidy = sqlite_tidy,
     .retain = sqlite_retain,
+    .study = sqlite_study,
+    .learn = sqlite_learn,
     .ping = sqlite_ping,
     .traces_list = sqlite_traces_list,
     .trace_get = sqlite_trace_get,

@@ -14,7 +14,7 @@
 
 #include "store/store.h"
 
-#define SQL_MAX_STATEMENTS 96
+#define SQL_MAX_STATEMENTS 128
 
 /* A connection with its cache of prepared statements, by slot. Opened on first use (the writer: by open). */
 struct conn {
@@ -25,6 +25,7 @@ struct conn {
     enum xt_code failed;                     /* of the present use: last code that conn_fail gave */
     bool broken;                             /* file trouble: reopen before the next use */
     struct conn *next;                       /* free list of the pool */
+    struct dicts *dicts;                     /* of the store; NULL: of none */
 };
 enum conn_role { CONN_WRITER, CONN_CATALOG, CONN_READER, CONN_COPY /* backup, check: long reads */ };
 
@@ -38,6 +39,7 @@ enum sql_id {
 };
 _Static_assert(SQL_COUNT <= SQL_MAX_STATEMENTS, "raise SQL_MAX_STATEMENTS");
 
+struct dicts;
 struct write_state;  /* write.c: what the writer keeps between groups (counters, caches) */
 struct sample_state; /* samples.c: the same for samples */
 
@@ -46,6 +48,7 @@ struct sqlite_store {
     char *path;
     int lock_fd; /* -1: not held */
     struct conn writer;
+    struct dicts *dicts; /* dict.h */
     struct write_state *ws;
     struct sample_state *samples; /* NULL until the first sample */
     int wal_frames, wal_done;     /* frames in the log after the last commit; of them handled by checkpoints */
@@ -126,7 +129,7 @@ enum xt_code sqlite_migrate(struct store *s, struct xt_err *err); /* migrate.c *
 #define SQLITE_APPLICATION_ID 0x78747263                          /* "xtrc", in the header of every database of ours */
 /* Which schema is in that connection's file? 0: an empty file. Refuses foreign files and newer schemas. */
 enum xt_code schema_version(struct conn *c, const char *path, int *ret, struct xt_err *err);
-enum xt_code sqlite_prepare(struct store *s, struct batch *b, struct xt_err *err); /* payload.c */
+enum xt_code sqlite_prepare(struct store *s, struct batch *b, struct xt_err *err);                        /* pack.c */
 enum xt_code sqlite_write(struct store *s, const struct batch_part *parts, size_t n, struct xt_err *err); /* write.c */
 enum xt_code write_state_load(struct sqlite_store *e, struct xt_err *err);
 void write_state_free(struct sqlite_store *e);

@@ -11,25 +11,55 @@
 
 /* ---- payloads ---- */
 
-/* Row *pid becomes this text: nothing happens when it is already there, else a row is appended and the old one goes. */
-static enum xt_code put_payload(struct group *g, int64_t *pid, struct str text, struct str z, struct xt_err *err) {
+/* The number of a text in a pack; the first one of a group writes the pack. */
+static enum xt_code put_part(struct group *g, int64_t *pid, struct stored z, struct xt_err *err) {
+    struct pack *p = z.pack;
+    if (p->group != g->ws->group) {
+        p->group = g->ws->group;
+        p->used = 0;
+        p->first = g->ws->next_pid;
+        g->ws->next_pid += p->n;
+        p->next = g->packs;
+        g->packs = p;
+        enum xt_code code = payload_add_pack(g->c, p->first, p, err);
+        if (code != XT_OK)
+            return code;
+    }
+    p->used++;
+    *pid = p->first + z.part;
+    return XT_OK;
+}
+
+/* Text *pid becomes this one: nothing happens when it is that already, else one is added and the old one goes. */
+static enum xt_code put_payload(struct group *g, int64_t *pid, struct str text, struct stored z, struct xt_err *err) {
     bool same = false;
     enum xt_code code = XT_OK;
     if (*pid != 0)
-        code = payload_same(g->c, *pid, text, z, &same, err);
+        code = payload_same(g->c, &g->ws->codec, g->a, *pid, text, &same, err);
     if (code != XT_OK || same)
         return code;
     code = payload_drop(g->c, *pid, err);
     if (code != XT_OK)
         return code;
+    if (z.pack)
+        return put_part(g, pid, z, err);
     *pid = g->ws->next_pid++;
-    return payload_add(g->c, *pid, text, z, err);
+    return payload_add(g->c, *pid, text, z.z, err);
+}
+
+/* Texts of packs that nothing points to: their record was refused, or a later one of the group replaced them. */
+static enum xt_code settle_packs(struct group *g, struct xt_err *err) {
+    enum xt_code code = XT_OK;
+    for (const struct pack *p = g->packs; p && code == XT_OK; p = p->next)
+        if (p->used < p->n)
+            code = payload_lose(g->c, p->first, p->n, p->n - p->used, err);
+    return code;
 }
 
 /* A text that merging made is compressed here. */
 static enum xt_code put_merged(struct group *g, int64_t *pid, struct str text, struct xt_err *err) {
-    struct str z = STR_NONE;
-    return payload_encode(&g->ws->codec, g->a, text, &z) ? put_payload(g, pid, text, z, err) : no_memory(err);
+    struct stored z = { .part = 0 };
+    return payload_encode(&g->ws->codec, g->a, text, &z.z) ? put_payload(g, pid, text, z, err) : no_memory(err);
 }
 
 /* ---- observations ---- */
@@ -52,7 +82,7 @@ static enum xt_code put_obs_payloads(struct group *g, struct obs_state *o, struc
 static enum xt_code put_rest(struct group *g, struct obs_state *o, const struct observation *v, struct str *ret,
                              struct xt_err *err) {
     struct buf *rest = &g->ws->rest;
-    struct str z = STR_NONE;
+    struct stored z = { .part = 0 };
     buf_clear(rest);
     if (!packed_write(rest, v))
         return no_memory(err);
@@ -62,7 +92,7 @@ static enum xt_code put_rest(struct group *g, struct obs_state *o, const struct 
         o->prest = 0;
         return code;
     }
-    if (!payload_encode(&g->ws->codec, g->a, *ret, &z))
+    if (!payload_encode(&g->ws->codec, g->a, *ret, &z.z))
         return no_memory(err);
     enum xt_code code = put_payload(g, &o->prest, *ret, z, err);
     *ret = STR_NONE;
@@ -400,5 +430,7 @@ enum xt_code group_flush(struct group *g, struct xt_err *err) {
     enum xt_code code = XT_OK;
     for (struct trace_state *t = g->first; t && code == XT_OK; t = t->next)
         code = flush_trace(g, t, err);
+    if (code == XT_OK)
+        code = settle_packs(g, err);
     return code == XT_OK ? rollup_flush(&g->rollups, g->c, err) : code;
 }

@@ -62,6 +62,7 @@ struct trace_state {
 struct write_state {
     int64_t next_tseq, next_pid;
     bool known;         /* they are those of the file */
+    uint64_t group;     /* number of the transaction, in this process */
     struct arena arena; /* of the transaction */
     struct codec codec;
     struct buf rest; /* scratch */
@@ -75,6 +76,7 @@ struct group {
     struct map traces, observations;
     struct trace_state *first, *last;
     struct rollup_fold rollups;
+    struct pack *packs; /* of which a text was written in this group */
 };
 
 void group_init(struct group *g, struct sqlite_store *e);

@@ -56,15 +56,15 @@ static void take_usage(struct observation *into, const struct observation *given
 }
 
 /* A payload with its stored form: the two go together. */
-static void take_payload(struct str *into, struct str *into_z, struct str given, struct str given_z) {
+static void take_payload(struct str *into, struct stored *into_z, struct str given, struct stored given_z) {
     if (str_has(given)) {
         *into = given;
         *into_z = given_z;
     }
 }
 
-static bool take_metadata(struct arena *a, struct str *into, struct str *into_z, enum merge_mode mode, struct str given,
-                          struct str given_z) {
+static bool take_metadata(struct arena *a, struct str *into, struct stored *into_z, enum merge_mode mode,
+                          struct str given, struct stored given_z) {
     if (!merge_needs_metadata(mode, given) || !str_has(*into)) {
         take_payload(into, into_z, given, given_z);
         return true;
@@ -75,7 +75,7 @@ static bool take_metadata(struct arena *a, struct str *into, struct str *into_z,
     if (merged.p == given.p && merged.n == given.n)
         *into_z = given_z;
     else if (merged.p != into->p || merged.n != into->n)
-        *into_z = STR_NONE;
+        *into_z = (struct stored){ .part = 0 };
     *into = merged;
     return true;
 }

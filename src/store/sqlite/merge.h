@@ -13,7 +13,8 @@ bool merge_observation(struct arena *a, struct observation *into, const struct o
 
 /* A trace's payload texts: what is not absent is new. */
 struct trace_texts {
-    struct str text[PAYLOADS], z[PAYLOADS];
+    struct str text[PAYLOADS];
+    struct stored z[PAYLOADS];
 };
 bool merge_trace(struct arena *a, struct trace_rec *into, struct trace_texts *texts, const struct trace *given);
 

@@ -24,15 +24,17 @@ struct slice {
     int64_t traces[SLICE_TRACES];
     size_t n;
     int64_t room; /* observations that may still be removed */
+    struct payload_drops drops;
     bool more;
 };
 
 /* ---- observations ---- */
 
-static enum xt_code drop_obs(struct conn *c, int64_t tseq, const struct gone_obs *o, struct xt_err *err) {
+static enum xt_code drop_obs(struct slice *s, int64_t tseq, const struct gone_obs *o, struct xt_err *err) {
+    struct conn *c = s->g.c;
     enum xt_code code = XT_OK;
     for (int i = 0; i <= PAYLOADS && code == XT_OK; i++)
-        code = payload_drop(c, o->pid[i], err);
+        code = payload_drop_in(c, &s->drops, o->pid[i], err);
     if (code != XT_OK)
         return code;
     sqlite3_stmt *st = conn_stmt(c, SQL_OBS_DROP, err);
@@ -72,7 +74,7 @@ static enum xt_code drain(struct slice *s, int64_t tseq, bool *ret_left, struct 
     size_t n = 0;
     enum xt_code code = s->room > 0 ? next_obs(s, tseq, &n, err) : XT_OK;
     for (size_t i = 0; i < n && code == XT_OK; i++)
-        code = drop_obs(s->g.c, tseq, &s->list[i], err);
+        code = drop_obs(s, tseq, &s->list[i], err);
     *ret_left = (int64_t)n == s->room;
     s->room -= (int64_t)n;
     return code;
@@ -170,7 +172,7 @@ static enum xt_code remove_trace(struct slice *s, int64_t tseq, struct xt_err *e
     if (code == XT_OK)
         code = drop_shares(s, &t, err);
     for (int i = 0; i < PAYLOADS && code == XT_OK; i++)
-        code = payload_drop(c, t.now.pid[i], err);
+        code = payload_drop_in(c, &s->drops, t.now.pid[i], err);
     if (code == XT_OK)
         code = run_for(c, SQL_TRACE_DROP, tseq, err);
     if (code == XT_OK)
@@ -191,6 +193,8 @@ static enum xt_code remove_slice(struct slice *s, struct xt_err *err) {
         code = find_old(s, err);
     for (size_t i = 0; i < s->n && code == XT_OK; i++)
         code = remove_trace(s, s->traces[i], err);
+    if (code == XT_OK)
+        code = payload_drops_end(s->g.c, &s->drops, err);
     return code == XT_OK ? rollup_flush(&s->g.rollups, s->g.c, err) : code;
 }
 

@@ -18,7 +18,7 @@ struct verify {
     struct group g; /* for trace_hashes and trace_models_load: its arena is that of the present trace */
     struct arena a;
     struct codec codec;
-    sqlite3_stmt *obs, *tmodel, *has_post, *has_payload, *in_trash;
+    sqlite3_stmt *obs, *tmodel, *has_post, *payload, *in_trash;
     bool obs_row, tmodel_row;    /* the cursors stand on a row */
     int64_t next_tseq, next_pid; /* of the snapshot */
     int64_t traces, posts, payloads;
@@ -78,8 +78,10 @@ static enum xt_code check_payload(struct verify *v, int64_t tseq, int64_t pid) {
     if (pid == 0)
         return XT_OK;
     v->payloads++;
-    sqlite3_bind_int64(v->has_payload, 1, pid);
-    enum xt_code code = exists(v, v->has_payload, &there);
+    sqlite3_bind_int64(v->payload, 1, pid);
+    enum xt_code code = step(v, v->payload, &there);
+    there = there && pid - sqlite3_column_int64(v->payload, 0) < sqlite3_column_int64(v->payload, 1);
+    sqlite3_reset(v->payload);
     if (code == XT_OK && (!there || pid >= v->next_pid))
         finding(v, F_PAYLOADS, tseq, "payload %lld is %s", (long long)pid, there ? "numbered too high" : "missing");
     return code;
@@ -400,16 +402,26 @@ static enum xt_code check_counts(struct verify *v) {
     enum xt_code code = compare_count(v, "SELECT count(*) FROM ix_trace", "look-up entries of traces", v->traces);
     if (code == XT_OK)
         code = compare_count(v, "SELECT count(*) FROM ix_post", "look-up entries of values", v->posts);
-    return code == XT_OK ? compare_count(v, "SELECT count(*) FROM payload", "payloads", v->payloads) : code;
+    if (code == XT_OK)
+        code = compare_count(v,
+                             "SELECT (SELECT coalesce(sum(n), 0) FROM payload)"
+                             " - (SELECT coalesce(sum(n), 0) FROM payload_gone)",
+                             "payloads", v->payloads);
+    if (code == XT_OK)
+        code = compare_count(v,
+                             "SELECT count(*) FROM payload_gone g LEFT JOIN payload p USING (pid)"
+                             " WHERE p.n IS NULL OR g.n >= p.n OR g.n < 1",
+                             "packs that should be gone", 0);
+    return code == XT_OK ? payload_check(v->c, v->report, FINDINGS_MAX, v->err) : code;
 }
 
 static bool prepare_all(struct verify *v) {
     v->obs = prepare(v, "SELECT " OBS_COLUMNS " FROM obs ORDER BY tseq, oid");
     v->tmodel = prepare(v, "SELECT tseq, model, n, " MODEL_SUMS " FROM trace_model ORDER BY tseq, model");
     v->has_post = prepare(v, "SELECT 1 FROM ix_post WHERE h = ?1 AND ts = ?2 AND tseq = ?3");
-    v->has_payload = prepare(v, "SELECT 1 FROM payload WHERE pid = ?1");
+    v->payload = prepare(v, "SELECT pid, n FROM payload WHERE pid <= ?1 ORDER BY pid DESC LIMIT 1");
     v->in_trash = prepare(v, "SELECT 1 FROM trash WHERE tseq = ?1");
-    return v->obs && v->tmodel && v->has_post && v->has_payload && v->in_trash;
+    return v->obs && v->tmodel && v->has_post && v->payload && v->in_trash;
 }
 
 enum xt_code sqlite_verify(struct sqlite_store *e, struct conn *c, struct buf *report, struct xt_err *err) {
@@ -427,7 +439,7 @@ enum xt_code sqlite_verify(struct sqlite_store *e, struct conn *c, struct buf *r
         code = check_counts(&v);
     if (code == XT_OK)
         code = check_rollups(&v);
-    sqlite3_stmt *all[] = { v.obs, v.tmodel, v.has_post, v.has_payload, v.in_trash };
+    sqlite3_stmt *all[] = { v.obs, v.tmodel, v.has_post, v.payload, v.in_trash };
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
         sqlite3_finalize(all[i]);
     codec_done(&v.codec);

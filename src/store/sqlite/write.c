@@ -50,6 +50,7 @@ enum xt_code write_state_load(struct sqlite_store *e, struct xt_err *err) {
         return no_memory(err);
     arena_init(&ws->arena, SIZE_MAX / 2); /* bounded by the batches of a group, which the queue bounds */
     buf_init(&ws->rest, SIZE_MAX / 2);
+    ws->codec.dicts = e->dicts;
     enum xt_code code = counters_load(&e->writer, ws, err);
     write_state_free(e);
     e->ws = ws;
@@ -109,6 +110,7 @@ enum xt_code sqlite_write(struct store *s, const struct batch_part *parts, size_
     enum xt_code code = conn_begin(&e->writer, true, err);
     if (code != XT_OK)
         return code;
+    ws->group++;
     if (!ws->known)
         code = counters_load(&e->writer, ws, err);
     if (code == XT_OK)
