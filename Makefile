@@ -55,7 +55,8 @@ STORE_UNIT_SRC = $(shell grep -lE '^#include "(store/|[a-z_]+_fixture\.h)' $(UNI
 FUZZ_SRC  := $(sort $(wildcard tests/fuzz/fuzz_*.c))
 FUZZ_SUPPORT_SRC := $(sort $(filter-out $(FUZZ_SRC),$(wildcard tests/fuzz/*.c)))
 PRELOAD_SRC := $(sort $(wildcard tests/preload/*.c))
-BENCH_SRC := $(sort $(wildcard bench/*.c))
+BENCH_MAIN := $(filter bench/load.c bench/ceiling.c bench/sink.c,$(wildcard bench/*.c))
+BENCH_SUPPORT_SRC := $(sort $(filter-out $(BENCH_MAIN),$(wildcard bench/*.c)))
 
 GEN_C     := $(if $(filter store/sqlite,$(MODULES)),$(BUILD)/gen/sql_sqlite.c)
 OBJ       := $(BUILD)/obj
@@ -64,7 +65,7 @@ LIB       := $(BUILD)/libxtrace.a
 UNIT_BIN  := $(UNIT_SRC:tests/unit/%.c=$(BUILD)/tests/unit/%)
 FUZZ_BIN  := $(FUZZ_SRC:tests/fuzz/%.c=$(BUILD)/tests/fuzz/%)
 PRELOAD_SO := $(PRELOAD_SRC:tests/preload/%.c=$(BUILD)/tests/preload/%.so)
-BENCH_BIN := $(BENCH_SRC:bench/%.c=$(BUILD)/bench/%)
+BENCH_BIN := $(BENCH_MAIN:bench/%.c=$(BUILD)/bench/%)
 
 # ---- flags ---------------------------------------------------------------------------------------------------------
 
@@ -249,9 +250,9 @@ fuzz-run: fuzz
 .PHONY: bench bench-programs
 bench-programs: $(BENCH_BIN)
 
-$(BENCH_BIN): $(BUILD)/bench/%: $(OBJ)/bench/%.c.o $(LIB)
+$(BENCH_BIN): $(BUILD)/bench/%: $(OBJ)/bench/%.c.o $(BENCH_SUPPORT_SRC:%=$(OBJ)/%.o)
 	@mkdir -p $(@D)
-	$(call say,LD,$@)$(CXX) $(LDFLAGS_ALL) -o $@ $(filter %.o,$^) $(LIB) $(LDLIBS_ALL)
+	$(call say,LD,$@)$(CC) $(LDFLAGS_ALL) -o $@ $(filter %.o,$^) $(LDLIBS_ALL)
 
 bench: all bench-programs
 	@if [ -x bench/run ]; then exec bench/run --build $(BUILD) $(BENCH_ARGS); else echo "bench/run is missing" >&2; exit 1; fi
@@ -285,7 +286,7 @@ fmt:
 # ---- compile_commands.json -----------------------------------------------------------------------------------------
 
 $(BUILD)/compile_commands.json: $(BUILD)/flags $(BUILD)/objects tools/compile-commands
-	@{ printf '%s\n' $(foreach f,$(MAIN_SRC) $(LIB_C) $(UNIT_SRC) $(UNIT_SUPPORT_SRC) $(FUZZ_SRC) $(BENCH_SRC),'c $(f)') \
+	@{ printf '%s\n' $(foreach f,$(MAIN_SRC) $(LIB_C) $(UNIT_SRC) $(UNIT_SUPPORT_SRC) $(FUZZ_SRC) $(BENCH_MAIN) $(BENCH_SUPPORT_SRC),'c $(f)') \
 	    $(foreach f,$(LIB_CC),'c++ $(f)'); } | \
 	CC='$(CC)' CXX='$(CXX)' tools/compile-commands \
 	    '$(subst ','\'',$(CPPFLAGS_ALL) $(CFLAGS_ALL))' '$(subst ','\'',$(CPPFLAGS_ALL) $(CXXFLAGS_ALL))' > $@
@@ -336,5 +337,5 @@ help:
 
 -include $(patsubst %.o,%.d,$(LIB_OBJ) $(MAIN_SRC:%=$(OBJ)/%.o) \
 	$(UNIT_SRC:%=$(OBJ)/%.o) $(UNIT_SUPPORT_SRC:%=$(OBJ)/%.o) $(FUZZ_SRC:%=$(OBJ)/%.o) $(FUZZ_SUPPORT_SRC:%=$(OBJ)/%.o) \
-	$(BENCH_SRC:%=$(OBJ)/%.o)) $(PRELOAD_SO:.so=.d)
+	$(patsubst %,$(OBJ)/%.o,$(BENCH_MAIN) $(BENCH_SUPPORT_SRC))) $(PRELOAD_SO:.so=.d)
 .SECONDARY:

@@ -9,11 +9,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sqlite3.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
 
-#include "random.h"
+#include "shape.h"
 
 #define GROUP 1000 /* observations */
 #define SYNCS_MAX 1000000
@@ -43,6 +45,7 @@ struct ceiling {
     sqlite3 *db;
     sqlite3_stmt *st[STATEMENTS];
     int64_t trace, payload;
+    uint64_t random;
     char bytes[65536]; /* random: payloads are stored compressed */
     int frames;
 };
@@ -74,23 +77,23 @@ static void step(struct ceiling *c, int which) {
 
 static void add_payload(struct ceiling *c, size_t n) {
     sqlite3_bind_int64(c->st[PAYLOAD], 1, ++c->payload);
-    sqlite3_bind_blob(c->st[PAYLOAD], 2, c->bytes + rng() % (sizeof c->bytes - n), (int)n, SQLITE_STATIC);
+    sqlite3_bind_blob(c->st[PAYLOAD], 2, c->bytes + rng(&c->random) % (sizeof c->bytes - n), (int)n, SQLITE_STATIC);
     step(c, PAYLOAD);
 }
 
 static void add_trace_row(struct ceiling *c, int64_t ts) {
-    uint64_t id[2] = { rng(), rng() };
-    char user[24], session[40] = "";
-    snprintf(user, sizeof user, "user-%04u", (unsigned)(rng() % USERS));
-    put_hex(session, rng(), rng());
+    uint64_t id[2] = { rng(&c->random), rng(&c->random) };
+    char user[USER_TEXT], session[SESSION_TEXT];
+    put_user(user, shape_skewed(rng(&c->random), USERS));
+    put_session(session, rng(&c->random));
     c->trace++;
     for (int which = TRACE; which <= IX; which++) {
         sqlite3_bind_int64(c->st[which], 1, c->trace);
         sqlite3_bind_blob(c->st[which], 2, id, sizeof id, SQLITE_STATIC);
     }
     sqlite3_bind_int64(c->st[TRACE], 3, ts);
-    sqlite3_bind_text(c->st[TRACE], 4, user, -1, SQLITE_STATIC);
-    sqlite3_bind_text(c->st[TRACE], 5, session, 32, SQLITE_STATIC);
+    sqlite3_bind_text(c->st[TRACE], 4, user, USER_TEXT, SQLITE_STATIC);
+    sqlite3_bind_text(c->st[TRACE], 5, session, SESSION_TEXT, SQLITE_STATIC);
     step(c, TRACE);
     step(c, IX);
 }
@@ -99,7 +102,7 @@ static void add_group(struct ceiling *c, size_t bytes) {
     check(c, sqlite3_exec(c->db, "BEGIN IMMEDIATE", NULL, NULL, NULL));
     for (int i = 0; i < GROUP; i++) {
         int64_t ts = now();
-        uint64_t id[2] = { rng(), rng() };
+        uint64_t id[2] = { rng(&c->random), rng(&c->random) };
         if (i % OBSERVATIONS_EACH == 0)
             add_trace_row(c, ts);
         add_payload(c, bytes / 2);
@@ -124,8 +127,9 @@ static int run_insert(const char *file, double seconds, size_t bytes) {
         fputs("ceiling: BYTES must be 2 to 32768\n", stderr);
         return 1;
     }
+    c.random = (uint64_t)now();
     for (size_t i = 0; i < sizeof c.bytes; i++)
-        c.bytes[i] = (char)rng();
+        c.bytes[i] = (char)rng(&c.random);
     check(&c, sqlite3_open(file, &c.db));
     check(&c, sqlite3_exec(c.db, schema, NULL, NULL, NULL));
     sqlite3_wal_hook(c.db, on_wal, &c);
@@ -169,7 +173,6 @@ static int run_sync(const char *file, double seconds) {
 }
 
 int main(int argc, char **argv) {
-    rng_seed((uint64_t)now());
     if (argc == 5 && strcmp(argv[1], "insert") == 0)
         return run_insert(argv[2], strtod(argv[3], NULL), strtoul(argv[4], NULL, 10));
     if (argc == 4 && strcmp(argv[1], "sync") == 0)
