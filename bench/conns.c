@@ -25,6 +25,12 @@ static int64_t now_mono(void) {
     return t.tv_sec * NS + t.tv_nsec;
 }
 
+double cpu_seconds(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
 static void fail(struct load *l, const char *what, const char *detail) {
     if (!l->failed)
         fprintf(stderr, "load: %s%s%s\n", what, detail ? ": " : "", detail ? detail : "");
@@ -275,6 +281,7 @@ static void handle(struct load *l, const struct epoll_event *e) {
 
 bool load_run(struct load *l) {
     struct epoll_event events[64];
+    l->cpu_before = cpu_seconds();
     l->start = l->due = now_mono();
     l->count_from = l->start + (int64_t)(l->o.warm * (double)NS);
     l->end = l->count_from + (int64_t)(l->o.seconds * (double)NS);

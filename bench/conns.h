@@ -61,11 +61,13 @@ struct load {
     uint64_t next_body, sent_requests, acked; /* acked: all 200s */
     uint32_t by_second[SECONDS_MAX];          /* 200s since the start */
     int64_t start, count_from, end, due, last;
+    double cpu_before; /* seconds that the preparations took */
     int under_way;
     bool stop; /* SIGTERM came: no more requests, then the report */
     bool failed;
 };
 
+double cpu_seconds(void);       /* of this program so far */
 bool load_open(struct load *l); /* connects */
 bool load_run(struct load *l);
 void load_close(struct load *l);

@@ -12,7 +12,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 
 #include "conns.h"
 
@@ -51,15 +50,11 @@ static uint64_t slowest_second(const struct load *l) {
 }
 
 static void report(const struct load *l) {
-    struct rusage u;
-    getrusage(RUSAGE_SELF, &u);
-    double cpu =
-        (double)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) + (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec) / 1e6;
     printf("{\"conns\":%d,\"seconds\":%.2f,\"acked_records\":%llu,\"next\":%llu,\"body\":%llu,\"slowest_second\":%llu,"
            "\"cpu\":%.2f,\"modes\":{",
            l->o.conns, seconds_counted(l), (unsigned long long)(l->acked * modes[l->o.modes[0]].records),
            (unsigned long long)l->next_body, (unsigned long long)l->body_bytes, (unsigned long long)slowest_second(l),
-           cpu);
+           cpu_seconds() - l->cpu_before);
     for (size_t i = 0; i < l->o.nmodes; i++) {
         printf("%s", i ? "," : "");
         report_mode(l, l->o.modes[i]);
