@@ -34,6 +34,13 @@ static void refuse(struct acceptor *a, int fd) {
     close(fd);
 }
 
+/* At the limit: those that were shut down and are only being closed take no room, within reason; else one that is idle
+ * has to go. */
+static bool has_room(struct acceptor *a, uint64_t taken, uint64_t limit) {
+    return taken < limit + CONN_OVERSHOOT &&
+           (taken < limit + sweep_leaving(a->core->sweep) || sweep_evict_idle(a->core->sweep));
+}
+
 static void take(struct acceptor *a, int fd, const struct sockaddr *sa, socklen_t len) {
     int64_t now = clock_mono_ns();
     if (now - a->last > LOST_NS) {
@@ -43,7 +50,7 @@ static void take(struct acceptor *a, int fd, const struct sockaddr *sa, socklen_
     int64_t pending = atomic_load_explicit(&a->pending, memory_order_relaxed);
     uint64_t taken = count_get(&a->core->counters.connections_now) + (uint64_t)(pending > 0 ? pending : 0);
     uint64_t limit = a->core->conf.max_connections;
-    if (taken >= limit && (taken >= limit + CONN_OVERSHOOT || !sweep_evict_idle(a->core->sweep))) {
+    if (taken >= limit && !has_room(a, taken, limit)) {
         refuse(a, fd);
         return;
     }

@@ -268,6 +268,9 @@ static enum MHD_Result on_head(struct http_req *req, const char *method) {
     }
     req->phase = go && req->route->body ? REQ_BODY : REQ_SWALLOW;
     sweep_conn_set(&conn->watch, coming ? CONN_BODY : CONN_BUSY, now, coming ? time_add(now, s->body_ns) : INT64_MAX);
+    if (coming) {
+        sweep_watch_body(s->core.sweep, now);
+    }
     return MHD_YES;
 }
 

@@ -4,6 +4,7 @@
  *     sweep_conn_remove: a number that the system gave to somebody else is never hit.
  *  2. Deadlines of connections are read, not queued: a look happens at the earliest one seen, but at most every `tick`,
  *     and at least every `shortest_ns` while there are connections, so that a deadline set after a look is not missed.
+ *     While bodies arrive it happens at least every BODY_LOOK_NS: `look_hint` tells event threads whether to ask for it.
  *  3. `expired` and `acceptable` are called without mu. */
 #include "http/sweep.h"
 
@@ -22,6 +23,8 @@
 
 #define STACK_BYTES ((size_t)256 << 10)
 #define NEVER INT64_MAX
+#define BODY_LOOK_NS NS_PER_SEC
+#define FORGIVEN 4 /* times its time: what a peer may be late while bytes of it wait to be read */
 
 struct sweep {
     struct sweep_conf conf;
@@ -33,6 +36,8 @@ struct sweep {
     struct sweep_conn *conns;
     struct sweep_park *first, *last; /* by `at` */
     int64_t next_look;               /* at the connections; NEVER without any */
+    _Atomic int64_t look_hint;       /* the same, relaxed, for who does not hold mu */
+    unsigned leaving;                /* killed ones in the list */
     int64_t wake_at;                 /* when the thread will wake up by itself */
     uint64_t timeouts;
     bool started, stopping, close_listener;
@@ -47,40 +52,68 @@ static void wake_before(struct sweep *s, int64_t at) {
     }
 }
 
-static void kill_conn(struct sweep_conn *c) {
+/* mu held. */
+static void kill_conn(struct sweep *s, struct sweep_conn *c) {
     if (!c->killed) {
         c->killed = true;
+        s->leaving++;
         shutdown(c->fd, SHUT_RDWR);
     }
 }
 
-/* The peer has ended its side and nothing of it is left to read. The library does not see that when the end came together
- * with the last bytes: it takes a short read for all there was, and the kernel reports an edge once. */
-static bool ended(const struct sweep_conn *c) {
-    int phase = atomic_load_explicit(&c->phase, memory_order_relaxed);
+/* mu held. */
+static void set_next_look(struct sweep *s, int64_t at) {
+    s->next_look = at;
+    atomic_store_explicit(&s->look_hint, at, memory_order_relaxed);
+}
+
+enum input { INPUT_NONE, INPUT_UNREAD, INPUT_ENDED /* and nothing before the end is left */ };
+
+/* What waits to be read of a peer that should be sending. The library does not see an end that came together with the
+ * last bytes: it takes a short read for all there was, and the kernel reports an edge once. */
+static enum input input_of(const struct sweep_conn *c, int phase) {
     char byte;
-    return phase != CONN_BUSY && phase != CONN_SEND && recv(c->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0;
+    if (phase == CONN_BUSY || phase == CONN_SEND) {
+        return INPUT_NONE;
+    }
+    ssize_t n = recv(c->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+    return n > 0 ? INPUT_UNREAD : n == 0 ? INPUT_ENDED : INPUT_NONE;
+}
+
+/* mu held. Returns when the next look at this one is due; NEVER when it was shut down. */
+static int64_t look_at(struct sweep *s, struct sweep_conn *c, int64_t now) {
+    int phase = atomic_load_explicit(&c->phase, memory_order_acquire);
+    int64_t since = atomic_load_explicit(&c->since, memory_order_relaxed);
+    int64_t deadline = atomic_load_explicit(&c->deadline, memory_order_relaxed);
+    enum input input = input_of(c, phase);
+    bool was_ended = c->ended && c->ended_since == since;
+    c->ended = input == INPUT_ENDED;
+    c->ended_since = since;
+    if (deadline <= now) {
+        if (input == INPUT_UNREAD && now - deadline < (deadline - since) * FORGIVEN) {
+            return now;
+        }
+        s->timeouts++;
+        kill_conn(s, c);
+        return NEVER;
+    }
+    if (was_ended && c->ended) { /* twice: at first the event thread may have been about to say that all has come */
+        kill_conn(s, c);
+        return NEVER;
+    }
+    int64_t body = phase == CONN_BODY ? time_add(now, BODY_LOOK_NS) : NEVER;
+    return c->ended ? now : body < deadline ? body : deadline;
 }
 
 /* mu held. */
 static void look_at_conns(struct sweep *s, int64_t now) {
     int64_t earliest = NEVER;
     for (struct sweep_conn *c = s->conns; c; c = c->next) {
-        int64_t deadline = atomic_load_explicit(&c->deadline, memory_order_relaxed);
-        if (c->killed) {
-            continue;
-        }
-        if (deadline <= now) {
-            s->timeouts++;
-            kill_conn(c);
-        } else if (ended(c)) {
-            kill_conn(c);
-        } else if (deadline < earliest) {
-            earliest = deadline;
-        }
+        int64_t at = c->killed ? NEVER : look_at(s, c, now);
+        earliest = at < earliest ? at : earliest;
     }
     int64_t soonest = time_add(now, s->tick), latest = time_add(now, s->conf.shortest_ns);
-    s->next_look = !s->conns ? NEVER : earliest < soonest ? soonest : earliest < latest ? earliest : latest;
+    set_next_look(s, !s->conns ? NEVER : earliest < soonest ? soonest : earliest < latest ? earliest : latest);
 }
 
 /* mu held. */
@@ -179,7 +212,8 @@ struct sweep *sweep_new(const struct sweep_conf *conf) {
     s->conf = *conf;
     s->tick = conf->shortest_ns / 20 > 5000000 ? conf->shortest_ns / 20 : 5000000;
     s->tick = s->tick < NS_PER_SEC ? s->tick : NS_PER_SEC;
-    s->next_look = s->wake_at = NEVER;
+    s->wake_at = NEVER;
+    set_next_look(s, NEVER);
     pthread_mutex_init(&s->mu, NULL);
     pthread_cond_init(&s->closed, NULL);
     s->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -232,7 +266,7 @@ void sweep_conn_add(struct sweep *s, struct sweep_conn *c) {
     }
     s->conns = c;
     if (s->next_look == NEVER) {
-        s->next_look = time_add(clock_mono_ns(), s->conf.shortest_ns);
+        set_next_look(s, time_add(clock_mono_ns(), s->conf.shortest_ns));
         wake_before(s, s->next_look);
     }
     pthread_mutex_unlock(&s->mu);
@@ -244,7 +278,28 @@ void sweep_conn_remove(struct sweep *s, struct sweep_conn *c) {
     if (c->next) {
         c->next->prev = c->prev;
     }
+    s->leaving -= c->killed;
     pthread_mutex_unlock(&s->mu);
+}
+
+void sweep_watch_body(struct sweep *s, int64_t now) {
+    int64_t at = time_add(now, BODY_LOOK_NS);
+    if (atomic_load_explicit(&s->look_hint, memory_order_relaxed) <= at) {
+        return;
+    }
+    pthread_mutex_lock(&s->mu);
+    if (s->next_look > at) {
+        set_next_look(s, at);
+        wake_before(s, at);
+    }
+    pthread_mutex_unlock(&s->mu);
+}
+
+unsigned sweep_leaving(struct sweep *s) {
+    pthread_mutex_lock(&s->mu);
+    unsigned n = s->leaving;
+    pthread_mutex_unlock(&s->mu);
+    return n;
 }
 
 bool sweep_evict_idle(struct sweep *s) {
@@ -252,7 +307,7 @@ bool sweep_evict_idle(struct sweep *s) {
     int64_t since = NEVER;
     pthread_mutex_lock(&s->mu);
     for (struct sweep_conn *c = s->conns; c; c = c->next) {
-        int phase = atomic_load_explicit(&c->phase, memory_order_relaxed);
+        int phase = atomic_load_explicit(&c->phase, memory_order_acquire);
         int64_t began = atomic_load_explicit(&c->since, memory_order_relaxed);
         if (!c->killed && (phase == CONN_HEAD || phase == CONN_IDLE) && began < since) {
             oldest = c;
@@ -260,7 +315,7 @@ bool sweep_evict_idle(struct sweep *s) {
         }
     }
     if (oldest) {
-        kill_conn(oldest);
+        kill_conn(s, oldest);
     }
     pthread_mutex_unlock(&s->mu);
     return oldest != NULL;
@@ -270,9 +325,9 @@ unsigned sweep_evict_senders(struct sweep *s, int64_t before) {
     unsigned n = 0;
     pthread_mutex_lock(&s->mu);
     for (struct sweep_conn *c = s->conns; c; c = c->next) {
-        if (!c->killed && atomic_load_explicit(&c->phase, memory_order_relaxed) == CONN_SEND &&
+        if (!c->killed && atomic_load_explicit(&c->phase, memory_order_acquire) == CONN_SEND &&
             atomic_load_explicit(&c->since, memory_order_relaxed) < before) {
-            kill_conn(c);
+            kill_conn(s, c);
             s->timeouts++;
             n++;
         }
