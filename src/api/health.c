@@ -106,6 +106,17 @@ static void gauge(struct buf *b, const char *name, double v, const char *help) {
     buf_printf(b, "%s %.17g\n", name, v);
 }
 
+static void times(struct buf *b, const char *name, const struct ingest_times *t, const char *help) {
+    uint64_t sum = 0;
+    metric_head(b, name, "histogram", help);
+    for (size_t i = 0; i + 1 < INGEST_BUCKETS; i++) {
+        sum += t->buckets[i];
+        buf_printf(b, "%s_bucket{le=\"%g\"} %llu\n", name, ingest_bounds[i], (unsigned long long)sum);
+    }
+    buf_printf(b, "%s_bucket{le=\"+Inf\"} %llu\n%s_sum %.9f\n%s_count %llu\n", name, (unsigned long long)t->n, name,
+               t->seconds, name, (unsigned long long)t->n);
+}
+
 static void write_http(struct buf *b, const struct http_stats *s) {
     metric_head(b, "xtrace_http_requests_total", "counter", "Answers by status class.");
     for (unsigned i = 1; i < HTTP_STATUS_CLASSES; i++)
@@ -142,18 +153,8 @@ static void write_ingest(struct buf *b, const struct ingest_stats *s) {
                (unsigned long long)s->dropped_points);
     counter(b, "xtrace_ingest_groups_split_total", s->splits,
             "Groups written in parts because the store refused a record.");
-    metric_head(b, "xtrace_commit_seconds", "histogram", "Time of a group's transaction.");
-    uint64_t sum = 0;
-    for (size_t i = 0; i < INGEST_BUCKETS; i++) {
-        sum += s->commit_buckets[i];
-        if (i + 1 < INGEST_BUCKETS)
-            buf_printf(b, "xtrace_commit_seconds_bucket{le=\"%g\"} %llu\n", ingest_commit_bounds[i],
-                       (unsigned long long)sum);
-        else
-            buf_printf(b, "xtrace_commit_seconds_bucket{le=\"+Inf\"} %llu\n", (unsigned long long)sum);
-    }
-    buf_printf(b, "xtrace_commit_seconds_sum %.9f\nxtrace_commit_seconds_count %llu\n", s->commit_seconds,
-               (unsigned long long)s->groups);
+    times(b, "xtrace_commit_seconds", &s->commits, "Time of a group's transaction.");
+    times(b, "xtrace_tidy_seconds", &s->tidying, "Time that the writer spent on checkpoints after a group.");
 }
 
 static double resident_bytes(void) {

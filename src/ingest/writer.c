@@ -70,8 +70,8 @@ struct ingest {
     _Atomic int64_t last_good, writing_since; /* monotonic; writing_since 0: not in a store call */
 };
 
-const double ingest_commit_bounds[INGEST_BUCKETS] = { 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05,
-                                                      0.1,   0.25,   0.5,   1,    2.5,   INFINITY };
+const double ingest_bounds[INGEST_BUCKETS] = { 0.001, 0.0025, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03,    0.04,
+                                               0.05,  0.075,  0.1,   0.25,   0.5,  1,     2.5,  INFINITY };
 
 static void lock(struct ingest *in) { pthread_mutex_lock(&in->mu); }
 static void unlock(struct ingest *in) { pthread_mutex_unlock(&in->mu); }
@@ -176,17 +176,20 @@ static void note_health(struct ingest *in, enum xt_code rc, const struct xt_err 
         log_info("event=store_recovered");
 }
 
-static void count_commit(struct ingest *in, int64_t ns, size_t records) {
+static void count_time(struct ingest_times *t, int64_t ns) {
     double s = (double)ns / (double)NS_PER_SEC;
+    size_t i = 0;
+    while (i + 1 < INGEST_BUCKETS && s > ingest_bounds[i])
+        i++;
+    t->buckets[i]++;
+    t->n++;
+    t->seconds += s;
+}
+
+static void count_commit(struct ingest *in, int64_t ns, size_t records) {
     lock(in);
-    in->stats.groups++;
     in->stats.records += records;
-    in->stats.commit_seconds += s;
-    for (size_t i = 0; i < INGEST_BUCKETS; i++)
-        if (s <= ingest_commit_bounds[i]) {
-            in->stats.commit_buckets[i]++;
-            break;
-        }
+    count_time(&in->stats.commits, ns);
     unlock(in);
 }
 
@@ -423,9 +426,12 @@ static void *writer_main(void *arg) {
             probe(in);
         if (task)
             run_task(in, task);
-        if (n)
+        int64_t start = clock_mono_ns();
+        if (n || task)
             in->store->ops->tidy(in->store);
         lock(in);
+        if (n || task)
+            count_time(&in->stats.tidying, clock_mono_ns() - start);
     }
     in->ended = true;
     pthread_cond_broadcast(&in->end_cv);

@@ -69,13 +69,18 @@ bool ingest_prove(struct ingest *in, int64_t fresh_ns);
 bool ingest_stop(struct ingest *in, int64_t deadline_mono_ns);
 void ingest_free(struct ingest *in); /* after ingest_stop returned true */
 
-#define INGEST_BUCKETS 12
-struct ingest_stats {
-    uint64_t queued_tickets, queued_bytes, groups, records, committed_batches, refused_records, failed_batches;
-    uint64_t busy_refusals, abandoned, splits, dropped_points;
-    int64_t oldest_queued_ns;                /* age of the oldest queued ticket, 0: none */
-    uint64_t commit_buckets[INGEST_BUCKETS]; /* groups whose commit took <= the bound of the bucket */
-    double commit_seconds;                   /* sum */
+#define INGEST_BUCKETS 17
+struct ingest_times {
+    uint64_t buckets[INGEST_BUCKETS]; /* took <= the bound of the bucket and > that of the one before */
+    uint64_t n;
+    double seconds; /* sum */
 };
-extern const double ingest_commit_bounds[INGEST_BUCKETS]; /* seconds, ascending; the last is +Inf */
+struct ingest_stats {
+    uint64_t queued_tickets, queued_bytes, records, committed_batches, refused_records, failed_batches;
+    uint64_t busy_refusals, abandoned, splits, dropped_points;
+    int64_t oldest_queued_ns;    /* age of the oldest queued ticket, 0: none */
+    struct ingest_times commits; /* transactions of groups */
+    struct ingest_times tidying; /* the store's housekeeping after them */
+};
+extern const double ingest_bounds[INGEST_BUCKETS]; /* seconds, ascending; the last is +Inf */
 void ingest_stats_get(struct ingest *in, struct ingest_stats *ret);
