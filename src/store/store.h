@@ -46,6 +46,7 @@ enum retain_kind { RETAIN_TRACES, RETAIN_SAMPLES };
 struct store_stats { /* for /metrics; cheap */
     int64_t file_bytes, wal_bytes;
     uint64_t reads, read_errors, read_timeouts;
+    uint64_t checkpoints, checkpoint_errors; /* of the log into the file */
 };
 
 struct store_ops {

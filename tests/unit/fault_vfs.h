@@ -1,12 +1,15 @@
 /* fault_vfs.h -- a disk for SQLite that fails on command: the n-th operation fails, the disk is full, or the power goes
- * and what was not synced is lost, wholly or by sectors. For tests of one thread; included by one of them.
+ * and what was not synced is lost, wholly or by sectors. Included by one test each; what
+ * should fail is said while no other thread writes.
  *
  *  1. A file's present content (what the system's cache would hold) is in memory; the real file holds what was synced.
  *     So a real file never knows more than a disk would after a power cut.
  *  2. Locks and shared memory are the real file's. Deleting is taken as durable at once.
- *  3. fault_install makes it the default of the process; fault_reset forgets contents: the real files are the truth. */
+ *  3. One mutex around each operation: checkpoints have a thread of their own.
+ *  4. fault_install makes it the default of the process; fault_reset forgets contents: the real files are the truth. */
 #pragma once
 #include <fcntl.h>
+#include <pthread.h>
 #include <sqlite3.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -31,12 +34,13 @@ static struct {
     sqlite3_vfs vfs, *real;
     struct fault_node nodes[FAULT_FILES];
     /* What to do. */
-    int64_t at;     /* this operation fails: the first is 1; 0: none */
-    int code;       /* with this result */
-    bool sticky;    /* and all later ones, too */
-    int64_t space;  /* bytes that all files together may take; < 0: no limit */
-    int64_t cut_at; /* the power goes at this operation; 0: never */
-    int cut_keep;   /* of 8 unsynced sectors this many reach the disk */
+    int64_t at;       /* this operation fails: the first is 1; 0: none */
+    const char *only; /* of files whose name ends so; NULL: of all */
+    int code;         /* with this result */
+    bool sticky;      /* and all later ones, too */
+    int64_t space;    /* bytes that all files together may take; < 0: no limit */
+    int64_t cut_at;   /* the power goes at this operation; 0: never */
+    int cut_keep;     /* of 8 unsynced sectors this many reach the disk */
     uint64_t seed;
     /* What happened. */
     int64_t ops, syncs;
@@ -48,6 +52,15 @@ struct fault_file {
     struct fault_node *node; /* NULL: a file that is not watched */
     sqlite3_file *real;      /* behind this struct */
 };
+
+static pthread_mutex_t fault_mu = PTHREAD_MUTEX_INITIALIZER;
+static inline pthread_mutex_t *fault_take(void) {
+    pthread_mutex_lock(&fault_mu);
+    return &fault_mu;
+}
+static inline void fault_give(pthread_mutex_t **mu) { pthread_mutex_unlock(*mu); }
+/* Until the end of the block. */
+#define FAULT_GUARD() pthread_mutex_t *guard __attribute__((cleanup(fault_give), unused)) = fault_take()
 
 static inline uint64_t fault_random(void) {
     fault.seed = fault.seed * 6364136223846793005u + 1442695040888963407u;
@@ -154,9 +167,12 @@ static inline void fault_cut(void) {
 }
 
 /* Counts one operation that changes the disk; SQLITE_OK: do it. */
-static inline int fault_step(int other) {
+static inline int fault_step(const struct fault_node *n, int other) {
+    size_t len = strlen(n->path), end = fault.only ? strlen(fault.only) : 0;
     if (fault.dead)
         return SQLITE_IOERR;
+    if (len < end || (fault.only && strcmp(n->path + len - end, fault.only) != 0))
+        return SQLITE_OK;
     fault.ops++;
     if (fault.cut_at && fault.ops >= fault.cut_at) {
         fault_cut();
@@ -185,6 +201,7 @@ static int fault_close(sqlite3_file *f) {
     return real->pMethods ? real->pMethods->xClose(real) : SQLITE_OK;
 }
 static int fault_read(sqlite3_file *f, void *out, int amount, sqlite3_int64 at) {
+    FAULT_GUARD();
     const struct fault_node *n = ((struct fault_file *)f)->node;
     if (!n)
         return fault_real(f)->pMethods->xRead(fault_real(f), out, amount, at);
@@ -199,10 +216,11 @@ static int fault_read(sqlite3_file *f, void *out, int amount, sqlite3_int64 at) 
     return SQLITE_IOERR_SHORT_READ;
 }
 static int fault_write(sqlite3_file *f, const void *data, int amount, sqlite3_int64 at) {
+    FAULT_GUARD();
     struct fault_node *n = ((struct fault_file *)f)->node;
     if (!n)
         return fault_real(f)->pMethods->xWrite(fault_real(f), data, amount, at);
-    int rc = fault_step(SQLITE_IOERR_WRITE);
+    int rc = fault_step(n, SQLITE_IOERR_WRITE);
     if (rc != SQLITE_OK)
         return rc;
     if (fault.space >= 0 && at + amount > n->size && fault_total() + at + amount - n->size > fault.space) {
@@ -218,10 +236,11 @@ static int fault_write(sqlite3_file *f, const void *data, int amount, sqlite3_in
     return SQLITE_OK;
 }
 static int fault_truncate(sqlite3_file *f, sqlite3_int64 size) {
+    FAULT_GUARD();
     struct fault_node *n = ((struct fault_file *)f)->node;
     if (!n)
         return fault_real(f)->pMethods->xTruncate(fault_real(f), size);
-    int rc = fault_step(SQLITE_IOERR_TRUNCATE);
+    int rc = fault_step(n, SQLITE_IOERR_TRUNCATE);
     if (rc != SQLITE_OK)
         return rc;
     if (!fault_room(n, size))
@@ -232,10 +251,11 @@ static int fault_truncate(sqlite3_file *f, sqlite3_int64 size) {
     return SQLITE_OK;
 }
 static int fault_sync(sqlite3_file *f, int flags) {
+    FAULT_GUARD();
     struct fault_node *n = ((struct fault_file *)f)->node;
     if (!n)
         return fault_real(f)->pMethods->xSync(fault_real(f), flags);
-    int rc = fault_step(SQLITE_IOERR_FSYNC);
+    int rc = fault_step(n, SQLITE_IOERR_FSYNC);
     if (rc != SQLITE_OK)
         return rc;
     fault.syncs++;
@@ -243,6 +263,7 @@ static int fault_sync(sqlite3_file *f, int flags) {
     return SQLITE_OK;
 }
 static int fault_size(sqlite3_file *f, sqlite3_int64 *ret) {
+    FAULT_GUARD();
     const struct fault_node *n = ((struct fault_file *)f)->node;
     if (!n)
         return fault_real(f)->pMethods->xFileSize(fault_real(f), ret);
@@ -295,6 +316,7 @@ static const sqlite3_io_methods fault_methods = {
 /* ---- methods of the disk ---- */
 
 static int fault_open(sqlite3_vfs *vfs, const char *path, sqlite3_file *out, int flags, int *ret_flags) {
+    FAULT_GUARD();
     (void)vfs;
     struct fault_file *f = (struct fault_file *)out;
     f->base.pMethods = NULL;
@@ -313,9 +335,10 @@ static int fault_open(sqlite3_vfs *vfs, const char *path, sqlite3_file *out, int
     return SQLITE_OK;
 }
 static int fault_delete(sqlite3_vfs *vfs, const char *path, int sync_dir) {
+    FAULT_GUARD();
     (void)vfs;
     struct fault_node *n = fault_find(path);
-    int rc = n ? fault_step(SQLITE_IOERR_DELETE) : SQLITE_OK;
+    int rc = n ? fault_step(n, SQLITE_IOERR_DELETE) : SQLITE_OK;
     if (rc != SQLITE_OK)
         return rc;
     if (n)
@@ -323,6 +346,7 @@ static int fault_delete(sqlite3_vfs *vfs, const char *path, int sync_dir) {
     return fault.real->xDelete(fault.real, path, sync_dir);
 }
 static int fault_access(sqlite3_vfs *vfs, const char *path, int flags, int *ret) {
+    FAULT_GUARD();
     (void)vfs;
     const struct fault_node *n = fault_find(path);
     if (!n || flags != SQLITE_ACCESS_EXISTS)

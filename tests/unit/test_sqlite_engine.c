@@ -1,6 +1,8 @@
 /* test_sqlite_engine.c -- opening, refusing, locking, migrating, readers, checkpoints, values. */
 #include "sqlite_fixture.h"
 
+#include "store/sqlite/checkpoint.h"
+
 #include <fcntl.h>
 #include <math.h>
 #include <pthread.h>
@@ -413,36 +415,92 @@ static void fill(struct fixture *f, int frames) {
     assert_int_equal(conn_commit(&e->writer, &f->err), XT_OK);
 }
 
-static void log_stays_bounded(void **state) {
-    struct fixture *f = *state;
-    struct sqlite_store *e = engine_of(&f->store);
-    for (int i = 0; i < 40; i++) {
-        fill(f, 3000);
+/* A group of so many pages, and what the server does after it. With `settle` the thread has done its part. */
+static void group_of(struct fixture *f, int frames, bool settle) {
+    fill(f, frames);
+    f->store.ops->tidy(&f->store);
+    if (settle) {
+        checkpoint_settle(engine_of(&f->store)->ckpt);
         f->store.ops->tidy(&f->store);
     }
-    assert_true(e->wal_frames < 20000);
-    assert_true(wal_bytes(f) < 20000 * 4120);
+}
+
+static struct store_stats stats_of(struct fixture *f) {
+    struct store_stats stats;
+    f->store.ops->stats(&f->store, &stats);
+    return stats;
+}
+
+static void log_stays_bounded(void **state) {
+    struct fixture *f = *state;
+    const struct checkpoint *k = engine_of(&f->store)->ckpt;
+    const int step = CHECKPOINT_FRAMES / 4;
+    for (int i = 0; i < 60; i++)
+        group_of(f, step, i % 2);
+    assert_true(checkpoint_frames(k) < 3 * CHECKPOINT_FRAMES);
+    assert_true(wal_bytes(f) < INT64_C(3) * CHECKPOINT_FRAMES * 4120);
+    assert_true(stats_of(f).checkpoints >= 5);
     /* An old snapshot keeps the log from starting over; once it is gone the log does, and shrinks. */
-    struct conn *c = reader_get(e, TIME_NONE, &f->err);
+    struct conn *c = reader_get(engine_of(&f->store), TIME_NONE, &f->err);
     assert_int_equal(conn_begin(c, false, &f->err), XT_OK);
     assert_int_equal(conn_exec(c, "SELECT count(*) FROM state", &f->err), XT_OK);
     int64_t longest = 0;
-    for (int i = 0; i < 30; i++) {
-        fill(f, 3000);
+    uint64_t before = stats_of(f).checkpoints;
+    for (int i = 0; i < 40; i++) {
+        fill(f, step);
         int64_t start = clock_mono_ns();
         f->store.ops->tidy(&f->store);
         int64_t took = clock_mono_ns() - start;
         longest = took > longest ? took : longest;
+        checkpoint_settle(engine_of(&f->store)->ckpt);
     }
-    assert_true(e->wal_frames > 65536);
-    reader_put(e, c);
-    for (int i = 0; i < 4; i++) {
-        fill(f, 3000);
-        f->store.ops->tidy(&f->store);
-    }
-    assert_true(e->wal_frames < 20000);
+    assert_true(checkpoint_frames(k) >= 40 * step);
+    assert_int_equal(stats_of(f).checkpoints, before);
+    reader_put(engine_of(&f->store), c);
+    for (int i = 0; i < 6; i++)
+        group_of(f, step, true);
+    assert_true(checkpoint_frames(k) < 3 * CHECKPOINT_FRAMES);
     assert_true(wal_bytes(f) < (int64_t)100 << 20);
+    assert_int_equal(stats_of(f).checkpoint_errors, 0);
     print_message("longest tidy under an old snapshot: %lld ms\n", (long long)(longest / 1000000));
+}
+
+/* Groups, reads and checkpoints at once: for the thread sanitizer, and everything is in one file afterwards. */
+static void checkpoints_beside(void **state) {
+    struct fixture *f = *state;
+    struct load l = { .f = f };
+    pthread_t threads[2];
+    for (int i = 0; i < 2; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, ping_thread, &l), 0);
+    int n = 0;
+    for (; n < 2000 && stats_of(f).checkpoints < 3; n++) {
+        group_of(f, CHECKPOINT_FRAMES / 10, false);
+        struct batch *b = sample_batch(1);
+        sample_add(b, "m", "", n, 1);
+        samples_store(f, b);
+    }
+    l.stop = true;
+    for (int i = 0; i < 2; i++) {
+        void *failed;
+        pthread_join(threads[i], &failed);
+        assert_null(failed);
+    }
+    assert_true(stats_of(f).checkpoints >= 3);
+    char name[220];
+    snprintf(name, sizeof name, "%s-wal", f->path);
+    store_close(&f->store);
+    assert_int_not_equal(access(name, F_OK), 0);
+    fixture_open(f);
+    assert_int_equal(fixture_query(f, "SELECT count(*) FROM sample"), n);
+}
+
+/* Neither thread nor connection before there is something to do. */
+static void nothing_at_first(void **state) {
+    struct fixture *f = *state;
+    for (int i = 0; i < 2; i++)
+        group_of(f, 1, true);
+    assert_int_equal(stats_of(f).checkpoints, 0);
+    checkpoint_settle(engine_of(&f->store)->ckpt); /* returns: nobody is at it */
 }
 
 static void probe(void **state) {
@@ -608,6 +666,8 @@ int main(void) {
         OPEN(deadline_ends_a_query),
         OPEN(side_by_side),
         OPEN(log_stays_bounded),
+        OPEN(checkpoints_beside),
+        OPEN(nothing_at_first),
         OPEN(probe),
         OPEN(locked_by_another),
         cmocka_unit_test(errors),

@@ -4,6 +4,7 @@
 
 #include "fault_vfs.h"
 #include "model/normalize.h"
+#include "store/sqlite/checkpoint.h"
 
 #define GROUPS 9
 #define POINTS 30 /* of one group */
@@ -87,6 +88,7 @@ static void between(int g) {
     if (g % 7 == 0)
         sqlite3_wal_checkpoint_v2(db, NULL, SQLITE_CHECKPOINT_TRUNCATE, NULL, NULL);
     made.store.ops->tidy(&made.store);
+    checkpoint_settle(engine_of(&made.store)->ckpt); /* the next fault is of the writer's own choosing */
 }
 
 static int64_t number(const char *fmt, ...) {
@@ -230,6 +232,47 @@ static void nth_operation_fails(void **state) {
     assert_true(most > 200);
 }
 
+/* The database file takes nothing, the log does: checkpoints fail, writes go on, nothing is lost, and the log starts over
+ * as soon as the file is well again. */
+static void checkpoint_fails(void **state) {
+    (void)state;
+    struct store_stats s;
+    char sql[160];
+    snprintf(
+        sql, sizeof sql,
+        "INSERT INTO payload(pid, n, z) VALUES (1 << 40, 1, zeroblob(%d)); DELETE FROM payload WHERE pid = 1 << 40",
+        CHECKPOINT_FRAMES / 3 * 4080);
+    for (size_t c = 0; c < sizeof codes / sizeof *codes; c++) {
+        bool acked[GROUPS + 1] = { false };
+        start();
+        fixture_open(&made);
+        fault.only = "xtrace.db";
+        fault.at = 1;
+        fault.sticky = true;
+        fault.code = codes[c];
+        for (int g = 1; g <= GROUPS; g++) {
+            if (write_group(g) != XT_OK)
+                fail_msg("group %d: %s", g, made.err.msg);
+            acked[g] = true;
+            assert_int_equal(conn_exec(&engine_of(&made.store)->writer, sql, &made.err), XT_OK);
+            made.store.ops->tidy(&made.store);
+            checkpoint_settle(engine_of(&made.store)->ckpt);
+        }
+        made.store.ops->stats(&made.store, &s);
+        assert_true(fault.failed && s.checkpoint_errors > 0);
+        assert_int_equal(s.checkpoints, 0);
+        fault.at = 0;
+        for (int i = 0; i < 8; i++) {
+            assert_int_equal(conn_exec(&engine_of(&made.store)->writer, sql, &made.err), XT_OK);
+            made.store.ops->tidy(&made.store);
+            checkpoint_settle(engine_of(&made.store)->ckpt);
+        }
+        made.store.ops->stats(&made.store, &s);
+        assert_true(s.checkpoints > 0);
+        verify(acked, "failing checkpoint", codes[c]);
+    }
+}
+
 /* The first start on a disk that fails: an error, never half a schema. */
 static void creation_fails(void **state) {
     (void)state;
@@ -345,6 +388,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_commit_is_synced),
         cmocka_unit_test(nth_operation_fails),
+        cmocka_unit_test(checkpoint_fails),
         cmocka_unit_test(creation_fails),
         cmocka_unit_test(full_disk),
         cmocka_unit_test(power_cut),

@@ -31,10 +31,9 @@ struct role {
 };
 static const struct role roles[] = {
     /* A parked request is told to come back after 4 s: the writer must know by then. */
-    [CONN_WRITER] = { 2000 * NS_PER_MS, true, false, 0 },
-    [CONN_CATALOG] = { 5000 * NS_PER_MS, true, false, 256 },
-    [CONN_READER] = { 500 * NS_PER_MS, false, true, 2048 },
-    [CONN_COPY] = { 5000 * NS_PER_MS, false, false, 2048 },
+    [CONN_WRITER] = { 2000 * NS_PER_MS, true, false, 0 },      [CONN_CATALOG] = { 5000 * NS_PER_MS, true, false, 256 },
+    [CONN_READER] = { 500 * NS_PER_MS, false, true, 2048 },    [CONN_COPY] = { 5000 * NS_PER_MS, false, false, 2048 },
+    [CONN_CHECKPOINT] = { 500 * NS_PER_MS, true, false, 256 },
 };
 
 static int on_busy(void *arg, int tries) {

@@ -1,11 +1,9 @@
-/* engine.c -- the SQLite engine's life: open, close, pool of readers, checkpoints, small ops; and its table of ops.
+/* engine.c -- the SQLite engine's life: open, close, pool of readers, small ops; and its table of ops.
  *
  *  1. The order of opening: directory, lock, file, writer. Nothing touches the file before the lock is held.
  *  2. Readers, the catalog and the ping connection open on first use, so that an idle server stays small.
  *  3. pool_mu is never held while SQLite works. A slot of the pool that could not be opened goes back to the list.
- *  4. The log (WAL) is copied into the file by tidy(), between groups, on the writer's connection. Passive passes never
- *     wait; a log that readers keep alive past WAL_MAX_FRAMES is reset by waiting for them, for WAL_RESET_WAIT at most.
- *  5. No file of the database is ever opened and closed behind SQLite's back: closing any descriptor of it would drop
+ *  4. No file of the database is ever opened and closed behind SQLite's back: closing any descriptor of it would drop
  *     SQLite's locks on it. Sizes are taken by name. */
 #include "store/sqlite/engine.h"
 
@@ -19,21 +17,11 @@
 #include <time.h>
 #include <unistd.h>
 
-#define WAL_PASS_FRAMES 10000 /* 40 MB */
-#define WAL_MAX_FRAMES 65536  /* 256 MB */
-#define WAL_RETRY_FRAMES 8192
-#define WAL_RESET_WAIT (100 * INT64_C(1000000)) /* ns */
+#include "store/sqlite/checkpoint.h"
+
 #define PING_WAIT NS_PER_SEC
 
 /* ---- open and close ---- */
-
-static int on_wal(void *arg, sqlite3 *db, const char *name, int frames) {
-    (void)db;
-    (void)name;
-    struct sqlite_store *e = arg;
-    e->wal_frames = frames;
-    return SQLITE_OK;
-}
 
 static enum xt_code pool_init(struct sqlite_store *e, struct xt_err *err) {
     size_t n = e->conf.readers ? (size_t)e->conf.readers : 1;
@@ -97,8 +85,12 @@ static enum xt_code sqlite_open(struct store *s, const struct store_conf *conf, 
         code = pool_init(e, err);
     if (code == XT_OK)
         code = conn_open(&e->writer, e, CONN_WRITER, err);
-    if (code == XT_OK)
-        sqlite3_wal_hook(e->writer.db, on_wal, e);
+    if (code == XT_OK && !conf->read_only) {
+        e->ckpt = checkpoint_new(e);
+        code = e->ckpt ? XT_OK : xt_fail(err, XT_ENOMEM, "out of memory");
+    }
+    if (e->ckpt)
+        checkpoint_watch(e->ckpt);
     return code;
 }
 
@@ -111,11 +103,11 @@ static void sqlite_close(struct store *s) {
     free(e->readers);
     conn_close(&e->ping);
     conn_close(&e->catalog);
+    checkpoint_free(e->ckpt);
     if (e->writer.db && e->conf.exclusive) {
         /* Leaves one complete file. Who still reads from another process keeps the log: no harm. */
         conn_rollback(&e->writer);
-        e->writer.busy_ns = WAL_RESET_WAIT;
-        sqlite3_wal_checkpoint_v2(e->writer.db, NULL, SQLITE_CHECKPOINT_TRUNCATE, NULL, NULL);
+        checkpoint_last(e);
     }
     conn_close(&e->writer);
     write_state_free(e);
@@ -237,7 +229,8 @@ static enum xt_code writer_reopen(struct sqlite_store *e, struct xt_err *err) {
         return xt_fail(err, XT_EUNAVAILABLE, "the store can't be opened for writing");
     }
     conn_close(&old);
-    sqlite3_wal_hook(e->writer.db, on_wal, e);
+    if (e->ckpt)
+        checkpoint_watch(e->ckpt);
     return XT_OK;
 }
 
@@ -285,37 +278,13 @@ static void sqlite_stats(struct store *s, struct store_stats *ret) {
         .read_errors = atomic_load_explicit(&e->read_errors, memory_order_relaxed),
         .read_timeouts = atomic_load_explicit(&e->read_timeouts, memory_order_relaxed),
     };
-}
-
-/* ---- checkpoints ---- */
-
-/* One pass. Returns whether it ran; frames of the log and how many of them are in the file go to the engine. A failure
- * (disk full, trouble with the file) is not an error here: the log keeps everything, and the next pass tries again. */
-static bool checkpoint(struct sqlite_store *e, int mode, int64_t busy_ns) {
-    int frames = -1, done = -1;
-    int64_t usual = e->writer.busy_ns;
-    e->writer.busy_ns = busy_ns;
-    int rc = sqlite3_wal_checkpoint_v2(e->writer.db, NULL, mode, &frames, &done);
-    e->writer.busy_ns = usual;
-    if (frames >= 0 && done >= 0) {
-        e->wal_frames = frames;
-        e->wal_done = done;
-    }
-    return rc == SQLITE_OK;
+    checkpoint_counts(e->ckpt, &ret->checkpoints, &ret->checkpoint_errors);
 }
 
 static void sqlite_tidy(struct store *s) {
-    struct sqlite_store *e = engine_of(s);
-    if (e->wal_frames < e->wal_done) /* the log started over */
-        e->wal_done = e->wal_retry = 0;
-    if (e->wal_frames - e->wal_done >= WAL_PASS_FRAMES && !checkpoint(e, SQLITE_CHECKPOINT_PASSIVE, 0))
-        e->wal_done = e->wal_frames - WAL_PASS_FRAMES + WAL_RETRY_FRAMES; /* not at every group */
-    if (e->wal_frames >= WAL_MAX_FRAMES && e->wal_frames >= e->wal_retry) {
-        if (checkpoint(e, SQLITE_CHECKPOINT_RESTART, WAL_RESET_WAIT))
-            e->wal_frames = e->wal_done = e->wal_retry = 0;
-        else
-            e->wal_retry = e->wal_frames + WAL_RETRY_FRAMES;
-    }
+    const struct sqlite_store *e = engine_of(s);
+    if (e->ckpt)
+        checkpoint_tidy(e->ckpt);
 }
 
 const struct store_ops store_sqlite_ops = {

@@ -5,7 +5,7 @@
  *     the free list and nothing else.
  *  3. A catalog connection for keys and projects, guarded by catalog_mu; its writes wait for the writer by busy timeout.
  *  4. Statements are prepared once a connection, on first use, from the table of statements of the file that uses them.
- *  5. WAL, synchronous=FULL, 4 KB pages, wal_autocheckpoint=0: tidy() checkpoints.
+ *  5. WAL, synchronous=FULL, 4 KB pages, wal_autocheckpoint=0: checkpoint.h.
  *  6. The data directory's lock file is held by flock for as long as an exclusive store is open. */
 #pragma once
 #include <pthread.h>
@@ -27,7 +27,13 @@ struct conn {
     struct conn *next;                       /* free list of the pool */
     struct dicts *dicts;                     /* of the store; NULL: of none */
 };
-enum conn_role { CONN_WRITER, CONN_CATALOG, CONN_READER, CONN_COPY /* backup, check: long reads */ };
+enum conn_role {
+    CONN_WRITER,
+    CONN_CATALOG,
+    CONN_READER,
+    CONN_COPY,      /* backup, check: long reads */
+    CONN_CHECKPOINT /* copies the log; reads no table */
+};
 
 /* All statements that are prepared once; texts in statements.c (one table). Add rows there, never SQL elsewhere on a hot
  * path. */
@@ -42,6 +48,7 @@ _Static_assert(SQL_COUNT <= SQL_MAX_STATEMENTS, "raise SQL_MAX_STATEMENTS");
 struct dicts;
 struct write_state;  /* write.c: what the writer keeps between groups (counters, caches) */
 struct sample_state; /* samples.c: the same for samples */
+struct checkpoint;   /* checkpoint.c: who copies the log into the file */
 
 struct sqlite_store {
     struct store_conf conf; /* strings copied */
@@ -51,8 +58,7 @@ struct sqlite_store {
     struct dicts *dicts; /* dict.h */
     struct write_state *ws;
     struct sample_state *samples; /* NULL until the first sample */
-    int wal_frames, wal_done;     /* frames in the log after the last commit; of them handled by checkpoints */
-    int wal_retry;                /* frames at which a reset that readers prevented is tried again */
+    struct checkpoint *ckpt;      /* checkpoint.c; NULL: the store is not written to */
     struct conn catalog;
     pthread_mutex_t catalog_mu;
     struct conn *readers; /* array of conf.readers */
