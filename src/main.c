@@ -20,7 +20,9 @@ static const struct {
     const char *help;
 } commands[] = {
     { "serve", cmd_serve, "run the server (the default)" },
-    { "check", cmd_check, "check configuration and store; --deep compares every index and rollup with its rows" },
+    { "check", cmd_check,
+      "check configuration and store; --deep compares every index and rollup with its rows,\n"
+      "            --repair (no server may run) also makes them anew from the rows" },
     { "migrate", cmd_migrate, "bring the store's schema up to date" },
     { "backup", cmd_backup, "FILE: write a consistent copy of the store, also beside a running server" },
     { "restore", cmd_restore, "FILE: put a backup in place of an empty store" },

@@ -20,21 +20,36 @@ static bool load(int argc, char **argv, char **envp, int want, const char *usage
     return false;
 }
 
+/* To repair, the store must be there and no server may run: looking at it first makes no new one. */
+static enum xt_code open_to_check(const struct conf *c, bool repair, struct store *s, struct xt_err *err) {
+    enum xt_code rc = cmd_open_store(c, STORE_LOOK, s, err);
+    if (rc != XT_OK || !repair)
+        return rc;
+    store_close(s);
+    return cmd_open_store(c, STORE_SERVE, s, err);
+}
+
 int cmd_check(int argc, char **argv, char **envp) {
     struct conf_source c;
     struct store s;
     struct xt_err err = { 0 };
     char **args = NULL;
-    bool deep = argc > 0 && strcmp(argv[0], "--deep") == 0;
-    if (deep)
-        argc--, argv++;
-    if (!load(argc, argv, envp, 0, "check [--deep] [options]", &c, &args))
+    bool deep = false, repair = false;
+    for (; argc > 0; argc--, argv++) {
+        if (strcmp(argv[0], "--deep") == 0)
+            deep = true;
+        else if (strcmp(argv[0], "--repair") == 0)
+            repair = true;
+        else
+            break;
+    }
+    if (!load(argc, argv, envp, 0, "check [--deep] [--repair] [options]", &c, &args))
         return 1;
-    enum xt_code rc = cmd_open_store(&c.conf, STORE_LOOK, &s, &err);
+    enum xt_code rc = open_to_check(&c.conf, repair, &s, &err);
     if (rc == XT_OK) {
         struct buf report;
-        buf_init(&report, 16 << 20);
-        rc = s.ops->check(&s, deep, &report, &err);
+        buf_init(&report, 32 << 20);
+        rc = repair ? s.ops->repair(&s, &report, &err) : s.ops->check(&s, deep, &report, &err);
         fwrite(buf_str(&report).p, 1, report.n, stdout);
         buf_done(&report);
         store_close(&s);

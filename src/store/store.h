@@ -103,6 +103,11 @@ struct store_ops {
     /* Self-test: integrity, rollups and indexes against rows when deep; one line a finding into `report`, and a last
      * line of counts. XT_ESTORE when there are findings. */
     enum xt_code (*check)(struct store *s, bool deep, struct buf *report, struct xt_err *err);
+    /* [an exclusive store that nothing else uses] The deep check, then what was found wrong beside the rows is made anew from
+     * them in one transaction: aggregates and sums of traces, look-ups, rollups, indexes. Rows are never invented. One line
+     * a finding, one a repair ("repaired: ..."), one for what is left ("left: ..."), last the counts. XT_ESTORE: some is
+     * left. */
+    enum xt_code (*repair)(struct store *s, struct buf *report, struct xt_err *err);
     /* No store is open: puts a backup where `url` says. XT_ECONFLICT when there is data already or a server runs. */
     enum xt_code (*restore)(const char *url, const char *file, struct xt_err *err);
 };

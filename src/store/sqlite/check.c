@@ -71,7 +71,7 @@ static void check_labels(const struct sqlite_store *e, struct conn *c, struct bu
 
 /* ---- counts ---- */
 
-static void counts(struct conn *c, struct buf *report) {
+void check_totals(struct conn *c, struct buf *report) {
     static const struct {
         const char *what, *sql;
     } tables[] = {
@@ -95,7 +95,7 @@ static void counts(struct conn *c, struct buf *report) {
     buf_add_char(report, '\n');
 }
 
-static size_t lines(const struct buf *report) {
+size_t check_lines(const struct buf *report) {
     size_t n = 0;
     struct str s = buf_str(report);
     for (size_t i = 0; i < s.n; i++)
@@ -103,28 +103,34 @@ static size_t lines(const struct buf *report) {
     return n;
 }
 
-static enum xt_code check_deep(struct sqlite_store *e, struct conn *c, struct buf *report, struct xt_err *err) {
+enum xt_code check_deep(struct sqlite_store *e, struct conn *c, struct buf *report, struct verify_found *ret,
+                        struct xt_err *err) {
+    size_t before = check_lines(report);
     rows_are_findings(c, "PRAGMA integrity_check(100)", "structure", report);
+    bool structure = check_lines(report) != before;
     for (size_t i = 0; i < sizeof sample_checks / sizeof *sample_checks; i++)
         rows_are_findings(c, sample_checks[i], "samples", report);
     check_labels(e, c, report);
-    return sqlite_verify(e, c, report, err);
+    enum xt_code code = sqlite_verify(e, c, report, ret, err);
+    ret->structure = structure;
+    return code;
 }
 
 enum xt_code sqlite_check(struct store *s, bool deep, struct buf *report, struct xt_err *err) {
     struct sqlite_store *e = engine_of(s);
     struct conn c = { 0 };
-    size_t before = lines(report);
+    struct verify_found what;
+    size_t before = check_lines(report);
     enum xt_code code = conn_open(&c, e, CONN_COPY, err);
     if (code == XT_OK)
         code = conn_begin(&c, false, err);
     if (code == XT_OK && deep)
-        code = check_deep(e, &c, report, err);
+        code = check_deep(e, &c, report, &what, err);
     else if (code == XT_OK)
         rows_are_findings(&c, "PRAGMA quick_check(100)", "structure", report);
-    size_t found = lines(report) - before;
+    size_t found = check_lines(report) - before;
     if (code == XT_OK)
-        counts(&c, report);
+        check_totals(&c, report);
     conn_rollback(&c);
     conn_close(&c);
     if (found > 0 && (code == XT_OK || code == XT_EUNAVAILABLE)) /* what was found says why it ended */

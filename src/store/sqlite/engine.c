@@ -313,5 +313,6 @@ const struct store_ops store_sqlite_ops = {
     .key_revoke = sqlite_key_revoke,
     .backup = sqlite_backup,
     .check = sqlite_check,
+    .repair = sqlite_repair,
     .restore = sqlite_restore,
 };

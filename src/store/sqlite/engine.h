@@ -166,5 +166,19 @@ enum xt_code sqlite_key_revoke(struct store *s, int64_t id, struct xt_err *err);
 enum xt_code sqlite_backup(struct store *s, const char *file, struct xt_err *err); /* backup.c */
 enum xt_code sqlite_restore(const char *url, const char *file, struct xt_err *err);
 enum xt_code sqlite_check(struct store *s, bool deep, struct buf *report, struct xt_err *err); /* check.c */
-/* check.c calls it when deep, in its snapshot: rollups, trace aggregates and look-ups against the rows (verify.c). */
-enum xt_code sqlite_verify(struct sqlite_store *e, struct conn *c, struct buf *report, struct xt_err *err);
+/* What of it can be made anew from the rows was found wrong. */
+struct verify_found {
+    bool structure; /* of the file: maybe only an index */
+    bool sums;      /* aggregates of traces, their sums by model, numbers */
+    bool lookups, rollups;
+};
+/* check.c: all findings of one snapshot (of a transaction of `c`), a line each. A table that cannot be read to its end is a
+ * finding and the code that says so. */
+enum xt_code check_deep(struct sqlite_store *e, struct conn *c, struct buf *report, struct verify_found *ret,
+                        struct xt_err *err);
+size_t check_lines(const struct buf *report);
+void check_totals(struct conn *c, struct buf *report); /* the report's last line */
+/* verify.c, called by check_deep: rollups, trace aggregates and look-ups against the rows. */
+enum xt_code sqlite_verify(struct sqlite_store *e, struct conn *c, struct buf *report, struct verify_found *ret,
+                           struct xt_err *err);
+enum xt_code sqlite_repair(struct store *s, struct buf *report, struct xt_err *err); /* repair.c */

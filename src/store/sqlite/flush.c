@@ -337,7 +337,7 @@ static bool fold_rollups(struct group *g, const struct trace_state *t) {
     return true;
 }
 
-static enum xt_code put_model(struct group *g, const struct trace_rec *r, const struct tmodel *m, struct xt_err *err) {
+enum xt_code trace_model_put(struct group *g, const struct trace_rec *r, const struct tmodel *m, struct xt_err *err) {
     bool gone = m->now.n == 0;
     sqlite3_stmt *st = conn_stmt(g->c, gone ? SQL_TMODEL_DROP : SQL_TMODEL_SET, err);
     if (!st)
@@ -392,8 +392,7 @@ static enum xt_code put_trace_row(struct group *g, struct trace_state *t, struct
     return code;
 }
 
-/* D17: explicit, else the earliest start, else the time of the first write. */
-static void settle_timestamp(struct trace_rec *r) {
+void trace_settle_timestamp(struct trace_rec *r) {
     if (r->ts_source == TS_EXPLICIT)
         return;
     r->ts_source = r->t0 == TIME_NONE ? TS_FIRST_WRITE : TS_EARLIEST_START;
@@ -414,13 +413,13 @@ static enum xt_code flush_trace(struct group *g, struct trace_state *t, struct x
         code = find_span(g, &t->now, err);
     if (code != XT_OK)
         return code;
-    settle_timestamp(&t->now);
+    trace_settle_timestamp(&t->now);
     code = put_trace_row(g, t, err);
     if (code == XT_OK)
         code = put_lookups(g, t, err);
     for (const struct tmodel *m = t->models; m && code == XT_OK; m = m->next)
         if (!model_sums_equal(&m->before, &m->now))
-            code = put_model(g, &t->now, m, err);
+            code = trace_model_put(g, &t->now, m, err);
     if (code == XT_OK && !fold_rollups(g, t))
         code = no_memory(err);
     return code;

@@ -87,5 +87,9 @@ void obs_share_of(const struct observation *v, struct obs_share *ret);
 enum xt_code group_flush(struct group *g, struct xt_err *err);
 /* Reads all rows of trace_model of a stored trace. */
 enum xt_code trace_models_load(struct group *g, struct trace_state *t, struct xt_err *err);
+/* Writes the row of m->now, or removes it when that counts nothing. */
+enum xt_code trace_model_put(struct group *g, const struct trace_rec *r, const struct tmodel *m, struct xt_err *err);
+/* D17: explicit, else the earliest start (r->t0), else the time of the first write. */
+void trace_settle_timestamp(struct trace_rec *r);
 /* Hashes of the trace's postings (user, session, tags, name): sorted, each once. */
 enum xt_code trace_hashes(struct group *g, const struct trace_rec *r, int64_t **ret, size_t *ret_n, struct xt_err *err);

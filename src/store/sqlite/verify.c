@@ -1,10 +1,10 @@
 /* verify.c -- the deep self-test of telemetry: what the writer keeps beside the rows (aggregates of a trace, its sums by
  * model, look-ups, rollups, numbers of payloads) is found anew from the rows and compared. Reads only, in the caller's
  * snapshot. A finding is a line of the report; of one kind at most FINDINGS_MAX are written out. Memory is bounded by
- * one trace, and for the rollups by the keys of one hour. */
+ * one trace, and for the rollups by the keys of one hour (derive.h). */
 #include <stdio.h>
 
-#include "store/sqlite/group.h"
+#include "store/sqlite/derive.h"
 #include "store/sqlite/scan.h"
 
 #define FINDINGS_MAX 20
@@ -25,7 +25,7 @@ struct verify {
     size_t written[8]; /* by kind of finding */
 };
 
-enum finding_kind { F_SUMS, F_MODELS, F_LOOKUPS, F_PAYLOADS, F_STRAYS, F_ROWS };
+enum finding_kind { F_SUMS, F_MODELS, F_LOOKUPS, F_PAYLOADS, F_STRAYS, F_ROWS, F_ROLLUPS };
 
 static void __attribute__((format(printf, 4, 5)))
 finding(struct verify *v, enum finding_kind kind, int64_t tseq, const char *fmt, ...) {
@@ -129,40 +129,6 @@ static enum xt_code skip_strays(struct verify *v, int64_t tseq) {
     return code;
 }
 
-/* Sums of one model while a trace is checked; `before` of the trace's list is what the row says. */
-static struct tmodel *model_of(struct verify *v, struct trace_state *t, struct map *models, struct str model) {
-    struct str key = rollup_text(&v->a, model);
-    struct tmodel *m = str_has(key) ? map_get(models, key) : NULL;
-    if (m || !str_has(key))
-        return m;
-    m = arena_new(&v->a, struct tmodel, 1);
-    if (!m || !map_put(models, key, m))
-        return NULL;
-    m->next = t->models;
-    t->models = m;
-    return m;
-}
-
-static bool add_obs(struct verify *v, struct trace_state *t, struct map *models, const struct observation *o) {
-    struct trace_rec *n = &t->now;
-    struct obs_share s;
-    obs_share_of(o, &s);
-    n->nobs++;
-    n->ocost += s.cost;
-    n->ocost_n += s.cost_known;
-    if (s.start != TIME_NONE && (n->t0 == TIME_NONE || s.start < n->t0))
-        n->t0 = s.start;
-    if (s.end != TIME_NONE && (n->t1 == TIME_NONE || s.end > n->t1))
-        n->t1 = s.end;
-    if (!s.generation)
-        return true;
-    const struct model_sums one = { 1, s.in, s.out, s.total, s.cost };
-    struct tmodel *m = model_of(v, t, models, s.model);
-    if (m)
-        model_sums_add(&m->now, &one, 1);
-    return m != NULL;
-}
-
 /* t->before is the row, t->now becomes what its observations say. */
 static enum xt_code read_observations(struct verify *v, struct trace_state *t, struct map *models) {
     enum xt_code code = XT_OK;
@@ -172,7 +138,7 @@ static enum xt_code read_observations(struct verify *v, struct trace_state *t, s
         code = check_obs(v, &o, &ok);
         if (code == XT_OK && o.project != t->before.project)
             finding(v, F_ROWS, o.tseq, "an observation of another project");
-        if (code == XT_OK && !add_obs(v, t, models, &o.v))
+        if (code == XT_OK && !derive_add(&v->a, t, models, &o.v))
             code = no_memory(v->err);
         if (code == XT_OK)
             code = next_obs(v);
@@ -190,8 +156,7 @@ static void check_sums(struct verify *v, const struct trace_rec *row, const stru
         finding(v, F_SUMS, row->tseq, "first start or last end is not that of its observations");
     if (row->ocost != real->ocost || row->ocost_n != real->ocost_n)
         finding(v, F_SUMS, row->tseq, "cost is not the sum of its observations");
-    if ((row->ts_source == TS_EARLIEST_START && row->ts != real->t0) ||
-        (row->ts_source == TS_FIRST_WRITE && (row->ts != row->created || real->t0 != TIME_NONE)))
+    if (!derive_timestamp_holds(row, real))
         finding(v, F_SUMS, row->tseq, "timestamp does not follow from its source");
     if (row->tseq >= v->next_tseq)
         finding(v, F_SUMS, row->tseq, "numbered too high");
@@ -249,7 +214,6 @@ static enum xt_code check_trace(struct verify *v, sqlite3_stmt *st) {
     if (code != XT_OK)
         return code;
     arena_reset(&v->a);
-    map_init(&models, &v->a);
     if (!trace_rec_read(st, &v->a, &t.before))
         return no_memory(v->err);
     v->traces++;
@@ -257,7 +221,7 @@ static enum xt_code check_trace(struct verify *v, sqlite3_stmt *st) {
     size_t ntags;
     if (!tags_decode(&v->a, t.before.tags, &tags, &ntags) || !id_sound(v, &t.before.id))
         finding(v, F_ROWS, t.before.tseq, "its id or its tags are damaged");
-    t.now.t0 = t.now.t1 = TIME_NONE;
+    derive_begin(&t, &models, &v->a);
     code = read_observations(v, &t, &models);
     if (code == XT_OK)
         check_sums(v, &t.before, &t.now);
@@ -294,17 +258,16 @@ static enum xt_code check_traces(struct verify *v) {
 
 /* ---- rollups ---- */
 
-/* One hour of one project, found anew from its traces. */
-struct hour {
-    bool begun;
-    int64_t project, start, traces;
-    struct arena a;
-    struct rollup_fold fold;
+struct hours {
+    struct verify *v;
+    struct rollup_verdict verdict;
 };
 
-static enum xt_code hour_end(struct verify *v, struct hour *h, struct rollup_verdict *verdict) {
+static enum xt_code check_hour(void *arg, struct rollup_hour *h, struct xt_err *err) {
+    struct hours *hours = arg;
+    struct verify *v = hours->v;
     bool row = false;
-    sqlite3_stmt *st = conn_stmt(v->c, SQL_ROLLUP_HOUR_SUM, v->err);
+    sqlite3_stmt *st = conn_stmt(v->c, SQL_ROLLUP_HOUR_SUM, err);
     if (!st)
         return v->c->failed;
     sqlite3_bind_int64(st, 1, h->project);
@@ -313,57 +276,8 @@ static enum xt_code hour_end(struct verify *v, struct hour *h, struct rollup_ver
     enum xt_code code = step(v, st, &row);
     int64_t n = row ? sqlite3_column_int64(st, 0) : 0;
     sqlite3_reset(st);
-    verdict->wrong += n != h->traces;
-    return code == XT_OK ? rollup_compare(&h->fold, v->c, verdict, v->err) : code;
-}
-
-static enum xt_code hour_add(struct verify *v, struct hour *h, int64_t tseq) {
-    struct trace_state t = { 0 };
-    bool found;
-    arena_reset(&v->a);
-    enum xt_code code = trace_fetch(v->c, SQL_TRACE_GET, tseq, &v->a, &t.now, &found, v->err);
-    if (code == XT_OK && found)
-        code = trace_models_load(&v->g, &t, v->err);
-    if (code != XT_OK || !found)
-        return code;
-    bool ok = rollup_trace(&h->fold, &t.now, 1);
-    for (const struct tmodel *m = t.models; m && ok; m = m->next)
-        ok = rollup_model(&h->fold, &t.now, m->model, &m->before, 1);
-    h->traces++;
-    return ok ? XT_OK : no_memory(v->err);
-}
-
-static void hour_begin(struct hour *h, int64_t project, int64_t start) {
-    arena_reset(&h->a);
-    rollup_init(&h->fold, &h->a);
-    h->begun = true;
-    h->project = project;
-    h->start = start;
-    h->traces = 0;
-}
-
-/* Traces by project and time, so that one hour after the other is complete. */
-static enum xt_code walk_hours(struct verify *v, sqlite3_stmt *st, struct hour *h, struct rollup_verdict *verdict,
-                               int64_t *ret_hours) {
-    bool row = true;
-    enum xt_code code = XT_OK;
-    while (code == XT_OK) {
-        code = step(v, st, &row);
-        if (code != XT_OK || !row)
-            break;
-        int64_t project = sqlite3_column_int64(st, 0), start = time_floor(sqlite3_column_int64(st, 1), ROLLUP_HOUR);
-        if (!h->begun || project != h->project || start != h->start) {
-            if (h->begun)
-                code = hour_end(v, h, verdict);
-            hour_begin(h, project, start);
-            ++*ret_hours;
-        }
-        if (code == XT_OK)
-            code = hour_add(v, h, sqlite3_column_int64(st, 2));
-    }
-    if (code == XT_OK && h->begun)
-        code = hour_end(v, h, verdict);
-    return code;
+    hours->verdict.wrong += n != h->traces;
+    return code == XT_OK ? rollup_compare(&h->fold, v->c, &hours->verdict, err) : code;
 }
 
 static enum xt_code compare_count(struct verify *v, const char *sql, const char *what, int64_t want) {
@@ -375,33 +289,33 @@ static enum xt_code compare_count(struct verify *v, const char *sql, const char 
 }
 
 static enum xt_code check_rollups(struct verify *v) {
-    struct hour h = { 0 };
-    struct rollup_verdict verdict = { 0 };
-    int64_t hours = 0;
-    sqlite3_stmt *st = prepare(v, "SELECT project, ts, tseq FROM trace ORDER BY project, ts, tseq");
-    if (!st)
-        return v->c->failed;
-    arena_init(&h.a, ROW_BYTES);
-    enum xt_code code = walk_hours(v, st, &h, &verdict, &hours);
-    arena_done(&h.a);
-    sqlite3_finalize(st);
-    if (code == XT_OK && (verdict.missing || verdict.wrong))
-        buf_printf(v->report, "rollups: %lld rows missing, %lld wrong\n", (long long)verdict.missing,
-                   (long long)verdict.wrong);
+    struct hours hours = { .v = v };
+    const struct rollup_verdict *verdict = &hours.verdict;
+    int64_t n = 0;
+    size_t before = v->report->n;
+    enum xt_code code = derive_hours(v->e, v->c, check_hour, &hours, &n, v->err);
+    if (code == XT_OK && (verdict->missing || verdict->wrong))
+        buf_printf(v->report, "rollups: %lld rows missing, %lld wrong\n", (long long)verdict->missing,
+                   (long long)verdict->wrong);
     if (code == XT_OK)
-        code = compare_count(v, "SELECT count(*) FROM rollup_trace", "rollups of traces", verdict.trace_rows);
+        code = compare_count(v, "SELECT count(*) FROM rollup_trace", "rollups of traces", verdict->trace_rows);
     if (code == XT_OK)
-        code = compare_count(v, "SELECT count(*) FROM rollup_model", "rollups of models", verdict.model_rows);
-    return code == XT_OK ? compare_count(v, "SELECT count(*) FROM rollup_hour", "rollups of hours", hours) : code;
+        code = compare_count(v, "SELECT count(*) FROM rollup_model", "rollups of models", verdict->model_rows);
+    if (code == XT_OK)
+        code = compare_count(v, "SELECT count(*) FROM rollup_hour", "rollups of hours", n);
+    v->written[F_ROLLUPS] += v->report->n != before;
+    return code;
 }
 
 /* ---- all ---- */
 
 /* What was expected is there; equal numbers then say that nothing else is. */
 static enum xt_code check_counts(struct verify *v) {
+    size_t before = v->report->n;
     enum xt_code code = compare_count(v, "SELECT count(*) FROM ix_trace", "look-up entries of traces", v->traces);
     if (code == XT_OK)
         code = compare_count(v, "SELECT count(*) FROM ix_post", "look-up entries of values", v->posts);
+    v->written[F_LOOKUPS] += v->report->n != before;
     if (code == XT_OK)
         code = compare_count(v,
                              "SELECT (SELECT coalesce(sum(n), 0) FROM payload)"
@@ -424,7 +338,8 @@ static bool prepare_all(struct verify *v) {
     return v->obs && v->tmodel && v->has_post && v->payload && v->in_trash;
 }
 
-enum xt_code sqlite_verify(struct sqlite_store *e, struct conn *c, struct buf *report, struct xt_err *err) {
+enum xt_code sqlite_verify(struct sqlite_store *e, struct conn *c, struct buf *report, struct verify_found *ret,
+                           struct xt_err *err) {
     struct verify v = { .e = e, .c = c, .report = report, .err = err };
     arena_init(&v.a, ROW_BYTES);
     v.g = (struct group){ .e = e, .c = c, .a = &v.a };
@@ -444,5 +359,8 @@ enum xt_code sqlite_verify(struct sqlite_store *e, struct conn *c, struct buf *r
         sqlite3_finalize(all[i]);
     codec_done(&v.codec);
     arena_done(&v.a);
+    *ret = (struct verify_found){ .sums = v.written[F_SUMS] + v.written[F_MODELS] + v.written[F_STRAYS] > 0,
+                                  .lookups = v.written[F_LOOKUPS] > 0,
+                                  .rollups = v.written[F_ROLLUPS] > 0 };
     return code;
 }
