@@ -207,7 +207,7 @@ $(PRELOAD_SO): $(BUILD)/tests/preload/%.so: tests/preload/%.c $(BUILD)/flags
 	@mkdir -p $(@D)
 	$(call say,CC,$<)$(CC) $(CPPFLAGS_ALL) -std=gnu11 -D_GNU_SOURCE= $(OPT) $(WARN) -fPIC -pthread -MMD -MP -shared -o $@ $< -ldl
 
-test: all unit
+test: all unit bench-programs
 	tests/run --build $(BUILD) $(TEST_ARGS)
 
 asan-test: asan

@@ -1,4 +1,5 @@
 """The tables of bench/run: budgets beside what was measured, then writing, reading, the rest. `m` holds medians by name."""
+import statistics
 
 BEGIN = "<!-- measured: written by bench/run --write -->"
 END = "<!-- end of what is measured; notes follow -->"
@@ -102,11 +103,17 @@ def verdict(what, value, limit, least):
     return "short by %s" % by if what == "aim" else "**missed by %s**" % by
 
 
+def runs_of(key, unit, numbers):
+    """Lowest to highest of the runs."""
+    v = numbers.get(key, [])
+    return "%s to %s" % (number(min(v), unit), number(max(v), unit)) if len(v) > 1 else ""
+
+
 def budget_table(m, facts):
     rows = [(what, "%s %s %s" % (">" if least else "<", "{:,g}".format(limit) if limit < 1000 else "{:,.0f}".format(limit), unit),
-             number(m.get(key), unit), verdict(what, m.get(key), limit, least))
+             number(m.get(key), unit), runs_of(key, unit, facts["numbers"]), verdict(what, m.get(key), limit, least))
             for what, limit, unit, key, least in budgets(facts["big"])]
-    return table(["budget", "", "measured", ""], rows)
+    return table(["budget", "", "measured", "of all runs", ""], rows)
 
 
 def writing_table(m, facts):
@@ -190,11 +197,14 @@ def rest_table(m, facts):
     return table(["else", "", "yardstick"], rows)
 
 
-def tables(m, facts):
-    m, big = dict(m), facts["big"]
-    if "store|0|rate" in m and "store|%s|rate" % big in m:
-        m["ratio"] = m["store|%s|rate" % big] / m["store|0|rate"]
-    if "lone p50" in m and "sync p50" in m:
-        m["lone beyond"] = m["lone p50"] - m["sync p50"]
+def tables(numbers, facts):
+    """Markdown. `numbers`: what was noted in each run, by name."""
+    numbers, big = dict(numbers), facts["big"]
+    for what, first, second, make in (("ratio", "store|%s|rate" % big, "store|0|rate", lambda a, b: a / b if b else 0),
+                                      ("lone beyond", "lone p50", "sync p50", lambda a, b: a - b)):
+        if numbers.get(first) and numbers.get(second):
+            numbers[what] = [make(a, b) for a, b in zip(numbers[first], numbers[second])]
+    medians = {what: statistics.median(v) for what, v in numbers.items()}
+    facts = dict(facts, numbers=numbers)
     parts = [budget_table, writing_table, reading_table, rest_table, thread_table]
-    return "\n\n".join(part(m, facts) for part in parts)
+    return "\n\n".join(part(medians, facts) for part in parts)

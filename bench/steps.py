@@ -176,7 +176,7 @@ class Bench:
         writer = self.tools.start("load", *args)
         try:
             time.sleep(1.5)
-            self.reads(s, BESIDE, state, label, 1000, 30 * self.scale)
+            self.reads(s, BESIDE, state, label, 1000, 20 * self.scale)
             self.reads(s, ["deep"], state, label, 200, 4 * self.scale)
         finally:
             writer.send_signal(signal.SIGTERM)
@@ -199,15 +199,17 @@ class Bench:
             for n in os.listdir(self.tmp):
                 if n.startswith("ceiling"):
                     os.unlink(os.path.join(self.tmp, n))
-        with self.step("fdatasync"):
-            r = self.tools.run("ceiling", "sync", file, 1)
-            os.unlink(file)
-            self.note("sync p50", r["p50_ms"])
-            self.note("sync p99", r["p99_ms"])
         with self.step("HTTP without a store"), self.tools.sink() as port:
             for mode, size in (("native", 600), ("native", 5000), ("otlp", 600), ("otlp", 5000), ("points-1600", 0), ("points-once", 0)):
                 r = self.load(port, mode, "--size", size or 600, seconds=2 * self.scale, warm=0.3)
                 self.note("sink %s %d" % (mode, size), r["modes"][mode]["records_per_second"])
+
+    def fdatasync(self):
+        file = os.path.join(self.tmp, "sync")
+        r = self.tools.run("ceiling", "sync", file, 1)
+        os.unlink(file)
+        self.note("sync p50", r["p50_ms"])
+        self.note("sync p99", r["p99_ms"])
 
     def part_idle(self):
         with self.step("idle"), self.store("idle") as s:
@@ -222,6 +224,7 @@ class Bench:
             self.note("idle cpu", sum(c - before.get(t, (0, 0))[0] for t, (c, _) in after.items()) / 5)
             r = self.load(s.server.port, "healthz", seconds=2 * self.scale, warm=0.3)
             self.note("healthz", r["modes"]["healthz"]["records_per_second"])
+            self.fdatasync()
             r = self.load(s.server.port, "lone", *self.writer_args(s, "lone", 600), seconds=2 * self.scale, warm=0.3, conns=1)
             self.note("lone p50", r["modes"]["lone"]["p50_ms"])
             self.note("lone p99", r["modes"]["lone"]["p99_ms"])
@@ -359,7 +362,7 @@ class Bench:
                 s.server.stop()
                 drop_cache(s.dir)
                 s.server = Server(self.build, s.dir)
-                self.reads(s, [mode], "cold", self.facts["big"], 200, 4 * self.scale, warm=0)
+                self.reads(s, [mode], "cold", self.facts["big"], 200, 3 * self.scale, warm=0)
 
     def kills(self, s):
         with self.step("kill -9 beside a writer"):
