@@ -27,8 +27,8 @@
 
 #define POOL_BYTES ((size_t)40 << 10) /* a connection's memory in the library: bounds a request's head */
 #define HEAVY_THREADS 2
-#define SEND_FACTOR 4             /* an answer may take this many request timeouts to be read */
-#define FLUSH_NS (NS_PER_SEC / 4) /* for the last answers of a stop */
+#define SEND_FACTOR 4       /* an answer may take this many request timeouts to be read */
+#define FLUSH_NS NS_PER_SEC /* for the last answers of a stop */
 #define LOOK_NS (NS_PER_SEC / 100)
 #define LOG_LINES 20   /* of failed requests a second */
 #define FILES_KEPT 128 /* descriptors that connections may not take */

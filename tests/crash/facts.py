@@ -61,7 +61,8 @@ class Clients:
 
     def __init__(self, server, run, seed, n=8, big=3000, observations=4, mix=(50, 20, 15, 15)):
         self.server, self.run, self.over, self.lock = server, run, threading.Event(), threading.Lock()
-        self.facts, self.odd, self.slowest, self.acked, self.sent = [], [], 0.0, 0, 0
+        self.facts, self.odd, self.slowest, self.acked, self.sent, self.refused = [], [], 0.0, 0, 0, [0] * n
+        self.load = Load()
         self.big, self.observations, self.mix = big, observations, mix
         self.noise = random.Random(seed).randbytes(1 << 16).hex()       # compresses to half
         self.port = server.port
@@ -75,6 +76,15 @@ class Clients:
         for t in self.threads:
             t.join(30)
             must(not t.is_alive(), "a client hangs")
+
+    def wait_refused(self, seconds):
+        """Until each client has been told to retry once more: what it gets after that was asked for after this call."""
+        before = list(self.refused)
+        wait(lambda: self.odd or all(a > b for a, b in zip(self.refused, before)), seconds, "each client to be told to retry")
+
+    def late(self, most):
+        """Did an answer take longer?  `most`: seconds on a machine of our own."""
+        return self.slowest > most * self.load.factor()
 
     def writes(self):
         return [w for f in self.facts for w in f.writes]
@@ -103,7 +113,7 @@ class Clients:
                 r = conn.request("POST", path, body, auth=BEARER, headers=[("X-Request-Id", rid)])
                 write.state.answer = r.status
                 with self.lock:
-                    self._note(r, path)
+                    self._note(r, path, i)
         except OSError:
             pass                            # the server is gone, as intended
         except AssertionError as e:
@@ -113,11 +123,13 @@ class Clients:
             if conn:
                 conn.close()
 
-    def _note(self, r, path):
+    def _note(self, r, path, i):
         self.slowest = max(self.slowest, r.seconds)
         if r.status == 200:
             self.acked += 1
-        elif r.status not in (429, 503) or r.h("retry-after") != "1":
+        elif r.status in (429, 503) and r.h("retry-after") == "1":
+            self.refused[i] += 1
+        else:
             self.odd.append("%s answered %r, Retry-After %s" % (path, r, r.h("retry-after")))
 
     def _make(self, rid, rng, mine, points):

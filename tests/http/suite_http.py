@@ -141,7 +141,7 @@ with T.server() as s:
             with s.conn() as c:
                 c.send(lines)
                 assert c.reply().status == 200
-                assert c.closed(3)
+                assert c.closed(5 * T.slow)
 
     @T.case("Expect: 100-continue")
     def _():
@@ -282,19 +282,22 @@ with T.server({"XTRACE_CORS_ORIGINS": "*"}) as s:
     T.rows(s, [("CORS: every origin", get(P, 200, Hdr("access-control-allow-origin", re.compile(r"\*|https://x\.example")),
                                           headers=[("Origin", "https://x.example")]))])
 
-with T.server({"XTRACE_HEADER_TIMEOUT_MS": "1000", "XTRACE_REQUEST_TIMEOUT_MS": "2000", "XTRACE_IDLE_TIMEOUT_MS": "1500"}) as s:
+with T.server({"XTRACE_HEADER_TIMEOUT_MS": 1000 * T.slow, "XTRACE_REQUEST_TIMEOUT_MS": 2000 * T.slow,
+               "XTRACE_IDLE_TIMEOUT_MS": 1500 * T.slow}) as s:
     @T.case("timeouts: idle connections, slow heads and slow bodies are closed, others are served")
     def _():
-        t = time.monotonic()
-        conns = {k: s.conn(15) for k in ("idle", "used", "half head", "drip head", "half body", "drip body")}
+        s.start()
+        load, t = Load(), time.monotonic()
+        conns = {"used": s.conn(15)}
         assert conns["used"].request("GET", "/healthz").status == 200
+        conns.update({k: s.conn(15) for k in ("idle", "half head", "drip head", "half body", "drip body")})
         body = head("POST", B, "Content-Type: application/json", "Content-Length: 1000")
         conns["half head"].send(b"GET /healthz HTTP/1.1\r\nHos")
         conns["drip head"].send(b"GET /healthz HTTP/1.1\r\nX: ")
         conns["half body"].send(body + b"{")
         conns["drip body"].send(body)
         gone, answers = {}, {}
-        while len(gone) < len(conns) and time.monotonic() - t < 12 * T.slow:
+        while len(gone) < len(conns) and time.monotonic() - t < 30 * T.slow:
             for k, c in conns.items():
                 if k in gone:
                     continue
@@ -307,11 +310,11 @@ with T.server({"XTRACE_HEADER_TIMEOUT_MS": "1000", "XTRACE_REQUEST_TIMEOUT_MS": 
                     gone[k], answers[k] = time.monotonic() - t, c.data
             assert s.get("/healthz").status == 200
         for k, limit in (("idle", 5), ("used", 5), ("half head", 5), ("drip head", 5), ("half body", 6), ("drip body", 6)):
-            assert k in gone and gone[k] < limit * T.slow, "%s: %s" % (k, gone.get(k, "still open"))
+            assert k in gone and gone[k] < limit * T.slow * load.factor(), "%s: %s" % (k, gone.get(k, "still open"))
             first = answers[k].split(b"\r\n")[0]
             assert first == b"" or b" 408 " in first or k == "used", (k, first)
 
-with T.server({"XTRACE_HEADER_TIMEOUT_MS": "1500", "XTRACE_REQUEST_TIMEOUT_MS": "1500"}) as s:
+with T.server({"XTRACE_HEADER_TIMEOUT_MS": 1000 * T.slow, "XTRACE_REQUEST_TIMEOUT_MS": 1000 * T.slow}) as s:
     @T.case("malformed requests are refused and do no harm")
     def _():
         for data in (b"GARBAGE\r\n\r\n", b"GET\r\n\r\n", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\0" * 200, b"GET / HTTP/9.9\r\n\r\n",
@@ -322,7 +325,7 @@ with T.server({"XTRACE_HEADER_TIMEOUT_MS": "1500", "XTRACE_REQUEST_TIMEOUT_MS": 
                      head("POST", B, "Content-Type: application/json", "Transfer-Encoding: chunked") + b"2\r\n{}xx0\r\n\r\n",
                      b"GET /healthz HTTP/1.1\r\nHost: x\r\nbad header\r\n\r\n", b"GET /\0 HTTP/1.1\r\nHost: x\r\n\r\n", b"\r\n" * 100 + b"X\r\n\r\n",
                      head("POST", B, "Content-Type: application/json", "Content-Length: 2", "Content-Length: 20") + b"{}"):
-            with s.conn(5) as c:
+            with s.conn(20) as c:
                 c.send(data)
                 try:
                     r = c.reply()
@@ -337,26 +340,23 @@ with T.server({"XTRACE_MAX_CONNECTIONS": "30"}) as s:
     @T.case("connections over the limit are turned away, room is given back")
     def _():
         s.start()
-        conns, served = [], 0
-        try:
-            for _ in range(60):
-                try:
-                    conns.append(s.conn(2))
-                except OSError:
-                    pass
+        conns = []
 
-            def works(c):
-                try:
-                    return c.request("GET", "/healthz").status == 200
-                except (OSError, Fail):
-                    return False
+        def works(c):
+            try:
+                return c.request("GET", "/healthz").status == 200
+            except OSError:
+                return False
+        try:
+            for _ in range(60):                 # one by one: each was taken before the next comes
+                conns.append(s.conn())
+                assert works(conns[-1]), "a new connection was turned away although others are idle"
             served = sum(threads(len(conns), lambda i: works(conns[i])))
-            assert 20 <= served <= 32, "%d of 60 connections were served" % served
+            assert 28 <= served <= 30, "%d of 60 connections were still served" % served
         finally:
             for c in conns:
                 c.close()
-        wait(lambda: s.get("/healthz", timeout=2).status == 200, 5, "room again")
-        assert all(threads(15, lambda i: s.get("/healthz").status == 200))
+        assert all(threads(15, lambda i: s.get("/healthz").status == 200)), "no room again"
 
 if shutil.which("openssl"):
     tls = T.tmp()
@@ -370,7 +370,7 @@ if shutil.which("openssl"):
             """Does the server show the certificate of the file?"""
             with open(tls + "/cert.pem") as f:
                 want = ssl.PEM_cert_to_DER_cert(f.read())
-            with s.conn(3) as c:
+            with s.conn() as c:
                 return c.sock.getpeercert(True) == want and c.request("GET", "/healthz").status == 200
 
         @T.case("TLS: served with the certificate of the files, which SIGHUP reads again")
@@ -378,12 +378,12 @@ if shutil.which("openssl"):
             certificate("first")
             assert shown()
             s.batch({"id": uid()})
-            with Conn(s.port, 3) as c:
+            with Conn(s.port, 30) as c:
                 c.send(head("GET", "/healthz"))
-                assert c.closed(3) and not c.data.startswith(b"HTTP/1.1 200"), "plain HTTP on the TLS port"
+                assert c.closed(10 * T.slow) and not c.data.startswith(b"HTTP/1.1 200"), "plain HTTP on the TLS port"
             certificate("second")
             os.kill(s.pid, signal.SIGHUP)
-            wait(shown, 5 * T.slow, "the new certificate")
+            wait(shown, 10 * T.slow, "the new certificate")
             s.batch({"id": uid()})
 
         @T.case("TLS: bad files at SIGHUP keep the old certificate")

@@ -33,6 +33,7 @@ Processes    T.cli("keys", "list", dir=...) -> Result(rc, out, err); T.exits(env
 Files        T.tmp() gives a directory that is removed at the end.
 Conn         one raw connection: send(bytes), reply(), request(), closed(), close().
 Locked       `with locked(server):` another process' write transaction: the store cannot be written meanwhile.
+Load         how much of our processors others took since it was made: .factor() for bounds of time.
 Others       uid(), wait(fn, seconds), threads(n, fn), differ(want, got), zstd_raw(), zstd_rle(), unzstd(), now().
 
 No test accepts a 500: the library raises on it.  A server that dies in a test fails that test and is started again on
@@ -67,7 +68,7 @@ import traceback
 import uuid
 
 __all__ = """Suite Server Conn Reply Skip Fail Result get post req Exact Raw Hdr Like ANY err uid wait threads differ
-             holds must bearer basic now iso zstd_raw zstd_rle unzstd encode_request locked TOKEN PK SK BEARER KEYS
+             holds must bearer basic now iso zstd_raw zstd_rle unzstd encode_request locked Load TOKEN PK SK BEARER KEYS
              TRACE_KEYS OBSERVATION_KEYS""".split()
 
 TOKEN, PK, SK = "tok-secret-123", "pk", "sk"
@@ -140,6 +141,40 @@ def threads(n, fn):
     """fn(0)..fn(n-1) at the same time; their results in order, the first exception raised."""
     with concurrent.futures.ThreadPoolExecutor(n) as pool:
         return list(pool.map(fn, range(n)))
+
+
+class Load:
+    """What share of our processors others have used since this was made: other programs, other machines on the same
+    one.  A bound of time that holds on a machine of our own is multiplied by factor()."""
+
+    def __init__(self):
+        self.cpus = os.sched_getaffinity(0)
+        self.begin = self._read()
+
+    def _read(self):
+        """(all, busy, ours) in ticks; ours: this session's processes, which tests/run starts for each suite."""
+        total, busy, ours, session = 0, 0, 0, str(os.getsid(0))
+        with open("/proc/stat") as f:
+            for line in f:
+                m = re.match(r"cpu(\d+) (.*)", line)
+                if m and int(m[1]) in self.cpus:
+                    user, nice, system, idle, iowait, *more = map(int, m[2].split())
+                    used = user + nice + system + sum(more[:3])     # interrupts, and what the host took
+                    total, busy = total + used + idle + iowait, busy + used
+        for pid in filter(str.isdigit, os.listdir("/proc")):
+            try:
+                with open("/proc/%s/stat" % pid) as f:
+                    words = f.read().rpartition(")")[2].split()
+            except OSError:
+                continue
+            if words[3] == session:
+                ours += sum(map(int, words[11:15]))
+        return total, busy, ours
+
+    def factor(self):
+        total, busy, ours = (b - a for a, b in zip(self.begin, self._read()))
+        others = (busy - ours) / total if total > 0 else 0
+        return 1 / (1 - min(0.9, max(0.0, others)))
 
 
 # --- comparing JSON -----------------------------------------------------------------------------------------------
@@ -369,7 +404,12 @@ class Conn:
                 if not self._more():
                     raise ConnectionError("closed while the request was being sent")
                 return True
-            view = view[self.sock.send(view[:262144]):]
+            try:
+                view = view[self.sock.send(view[:262144]):]
+            except ConnectionError:             # ended since the poll; an answer may have come before that
+                if not self._more():
+                    raise
+                return True
         return False
 
     def closed(self, seconds):

@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include "http_client.h"
+#include "slow.h"
 
 #include "base/arena.h"
 #include "base/clock.h"
@@ -282,11 +283,19 @@ static void connect_to(struct fixture *f) {
 
 static int ask(struct fixture *f, const char *request) { return client_ask(&f->c, &f->a, request); }
 
+/* Waits for the application to change; fails after a minute. mu held. */
+static void wait_app(struct app *app) {
+    struct timespec end;
+    clock_gettime(CLOCK_REALTIME, &end);
+    end.tv_sec += 60;
+    assert_int_equal(pthread_cond_timedwait(&app->cv, &app->mu, &end), 0);
+}
+
 /* Takes n parked requests from the application; each holds a reference. */
 static void wait_parked(struct fixture *f, size_t n) {
     pthread_mutex_lock(&f->app.mu);
     while (f->app.nparked < n) {
-        pthread_cond_wait(&f->app.cv, &f->app.mu);
+        wait_app(&f->app);
     }
     pthread_mutex_unlock(&f->app.mu);
 }
@@ -301,15 +310,15 @@ static void open_holds(struct fixture *f) {
 static void wait_held(struct fixture *f, unsigned n) {
     pthread_mutex_lock(&f->app.mu);
     while (f->app.held < n) {
-        pthread_cond_wait(&f->app.cv, &f->app.mu);
+        wait_app(&f->app);
     }
     pthread_mutex_unlock(&f->app.mu);
 }
 
-/* Polls a condition on the server's counters; fails after 10 s. */
+/* Polls a condition on the server's counters; fails after 20 s. */
 static void wait_stats(struct fixture *f, bool (*is)(const struct http_stats *s)) {
     struct http_stats s;
-    int64_t end = clock_mono_ns() + 10 * NS_PER_SEC;
+    int64_t end = clock_mono_ns() + 20 * SLOW * NS_PER_SEC;
     do {
         http_server_stats(f->server, &s);
         if (is(&s)) {
@@ -793,7 +802,7 @@ static void test_query_queue(void **state) {
         }
     }
     struct http_stats s;
-    int64_t end = clock_mono_ns() + 10 * NS_PER_SEC;
+    int64_t end = clock_mono_ns() + 20 * SLOW * NS_PER_SEC;
     do {
         http_server_stats(f->server, &s);
     } while (s.query_waiting < 2 && clock_mono_ns() < end);
@@ -823,9 +832,9 @@ static void test_slow_clients(void **state) {
     static const char *const first[] = { "", "GET /alive HTTP",
                                          "GET /alive" H "X: ", "POST /v1/take" H "Content-Length: 50\r\n\r\nx",
                                          "GET /alive" H "\r\n" };
-    f->conf.header_timeout_ms = 200;
-    f->conf.request_timeout_ms = 300;
-    f->conf.idle_timeout_ms = 700;
+    f->conf.header_timeout_ms = 300 * SLOW;
+    f->conf.request_timeout_ms = 400 * SLOW;
+    f->conf.idle_timeout_ms = 700 * SLOW;
     start(f);
     for (size_t i = 0; i < 5; i++) {
         assert_true(client_open(&slow[i], f->port) && client_text(&slow[i], first[i]));
@@ -833,7 +842,7 @@ static void test_slow_clients(void **state) {
     client_answer(&slow[4], &f->a, false); /* that one is used, then idle */
     assert_int_equal(f->a.status, 200);
     int64_t begin = clock_mono_ns();
-    while (clock_mono_ns() < begin + NS_PER_SEC) { /* dripping does not help */
+    while (clock_mono_ns() < begin + NS_PER_SEC * SLOW) { /* dripping does not help */
         for (size_t i = 1; i < 4; i++) {
             (void)client_text(&slow[i], "y");
         }
@@ -845,7 +854,7 @@ static void test_slow_clients(void **state) {
         assert_true(client_ended(&slow[i]));
         client_close(&slow[i]);
     }
-    assert_true(clock_mono_ns() < begin + 5 * NS_PER_SEC);
+    assert_true(clock_mono_ns() < begin + 10 * NS_PER_SEC * SLOW);
     struct http_stats s;
     http_server_stats(f->server, &s);
     assert_true(s.timeouts >= 4);
@@ -856,13 +865,12 @@ static void test_slow_clients(void **state) {
 /* A parked request is not late by the connection's clocks. */
 static void test_parked_outlives_timeouts(void **state) {
     struct fixture *f = *state;
-    f->conf.header_timeout_ms = f->conf.request_timeout_ms = 50;
-    f->conf.idle_timeout_ms = 50;
+    f->conf.header_timeout_ms = f->conf.request_timeout_ms = f->conf.idle_timeout_ms = 200 * SLOW;
     start(f);
     connect_to(f);
     assert_true(client_text(&f->c, "POST /v1/park" H "Content-Length: 2\r\n\r\n{}"));
     wait_parked(f, 1);
-    usleep(500000);
+    usleep(600000 * SLOW);
     assert_true(http_claim(f->app.parked[0]));
     http_reply_json(f->app.parked[0], 200, STR_LIT("{}"));
     http_answer(f->app.parked[0]);
@@ -874,7 +882,7 @@ static void test_parked_outlives_timeouts(void **state) {
 static void test_never_reads(void **state) {
     struct fixture *f = *state;
     static struct client mute[8];
-    f->conf.idle_timeout_ms = 1000;
+    f->conf.idle_timeout_ms = 2000 * SLOW;
     start(f);
     for (size_t i = 0; i < COUNT(mute); i++) {
         assert_true(client_open(&mute[i], f->port));
@@ -1130,7 +1138,7 @@ static void test_load(void **state) {
     struct load loads[6] = { 0 };
     pthread_t t[6];
     f->conf.query_queue = 100;
-    f->conf.header_timeout_ms = 2000; /* also how often vanished clients are looked for */
+    f->conf.header_timeout_ms = 2000 * SLOW; /* also how often vanished clients are looked for */
     log_set_level(LOG_ERROR);
     start(f);
     for (size_t i = 0; i < 6; i++) {
