@@ -8,7 +8,8 @@
 
 #define COMPRESS_LEVEL 1
 #define ROOM_KEEP_BYTES ((size_t)1 << 20)
-#define DICT_TEXT_MAX ((size_t)64 << 10) /* longer ones have enough in themselves */
+#define DICT_TEXT_MAX \
+    ((size_t)16 << 10) /* longer ones have enough in themselves, and zstd copies its tables for them */
 #define KIND_RAW 0
 #define KIND_ZSTD 1
 #define KIND_DICT 2
