@@ -167,14 +167,18 @@ static inline void *alloc(struct arena *a, size_t n, size_t align) {
     return n ? alloc_slow(a, n, align) : (void *)(uintptr_t)&nothing;
 }
 
-void *arena_alloc(struct arena *a, size_t n, size_t size, size_t align) {
+void *arena_raw(struct arena *a, size_t n, size_t size, size_t align) {
     size_t bytes;
     if (__builtin_mul_overflow(n, size, &bytes)) {
         a->failed = true;
         return NULL;
     }
-    void *p = alloc(a, bytes, align);
-    return p ? memset(p, 0, bytes) : NULL;
+    return alloc(a, bytes, align);
+}
+
+void *arena_alloc(struct arena *a, size_t n, size_t size, size_t align) {
+    void *p = arena_raw(a, n, size, align);
+    return p ? memset(p, 0, n * size) : NULL;
 }
 
 char *arena_bytes(struct arena *a, size_t n) { return alloc(a, n, 1); }

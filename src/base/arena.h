@@ -28,6 +28,8 @@ void arena_done(struct arena *a);
 void arena_reset(struct arena *a);
 /* Zeroed memory for n elements; n * size is checked for overflow; n == 0 gives a non-NULL pointer. */
 void *arena_alloc(struct arena *a, size_t n, size_t size, size_t align) __attribute__((warn_unused_result));
+/* The same, not zeroed. */
+void *arena_raw(struct arena *a, size_t n, size_t size, size_t align) __attribute__((warn_unused_result));
 #define arena_new(a, T, n) ((T *)arena_alloc((a), (n), sizeof(T), _Alignof(T)))
 /* Copies bytes and adds a terminating NUL that is not counted. An absent string stays absent.
  * On failure returns STR_NONE for a present string: check a->failed. */

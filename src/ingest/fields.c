@@ -169,7 +169,7 @@ static enum xt_code read_field(const struct field_ctx *ctx, const struct field *
 static size_t find_row(const struct field *rows, size_t nrows, struct str key, size_t start) {
     for (size_t i = 0; i < nrows; i++) {
         size_t at = start + i < nrows ? start + i : start + i - nrows;
-        if (rows[at].name_n == key.n && memcmp(rows[at].name, key.p, key.n) == 0)
+        if (rows[at].name_n == key.n && rows[at].name[0] == key.p[0] && memcmp(rows[at].name, key.p, key.n) == 0)
             return at;
     }
     return nrows;
@@ -177,10 +177,9 @@ static size_t find_row(const struct field *rows, size_t nrows, struct str key, s
 
 /* The first row of the same member: spellings share its place in the record. */
 static size_t first_spelling(const struct field *rows, size_t row) {
-    size_t first = 0;
-    while (rows[first].offset != rows[row].offset)
-        first++;
-    return first;
+    while (row > 0 && rows[row - 1].offset == rows[row].offset)
+        row--;
+    return row;
 }
 
 enum xt_code fields_decode(const struct field_ctx *ctx, const struct field *rows, size_t nrows,
@@ -211,8 +210,8 @@ enum xt_code fields_decode(const struct field_ctx *ctx, const struct field *rows
         if (code != XT_OK)
             return code;
     }
-    for (size_t i = 0; i < nrows; i++) {
-        if (!rows[i].required || stated >> i & 1)
+    for (size_t i = 0; i < nrows && rows[i].required; i++) {
+        if (stated >> i & 1)
             continue;
         if (seen >> i & 1)
             return fields_fail(ctx, rows[i].name, "invalid type: null, expected a value");

@@ -33,8 +33,9 @@ struct field {
     const char *name;
     size_t name_n;
     enum field_kind kind;
-    bool required;
-    size_t offset; /* rows of one offset are spellings of one member; the first row names it in messages */
+    bool required; /* such rows stand first */
+    /* Rows of one offset are spellings of one member: they stand together, and the first row names it in messages. */
+    size_t offset;
 };
 #define FIELD_ROW(name_, kind_, required_, type_, member_) \
     { name_, sizeof(name_) - 1, kind_, required_, offsetof(type_, member_) }

@@ -186,11 +186,12 @@ bool take_scalar(walk &w, struct str token, struct json *node) {
 /* ---- containers ---- */
 
 struct json *new_node(walk &w) {
-    void *room = arena_alloc(w.arena, 1, sizeof(struct json), alignof(struct json));
+    void *room = arena_raw(w.arena, 1, sizeof(struct json), alignof(struct json));
     if (!room) {
         fail_memory(w, sizeof(struct json));
+        return nullptr;
     }
-    return static_cast<struct json *>(room);
+    return new (room) struct json();
 }
 
 /* New node at *tail, which moves on; *ret is NULL when the container is not expanded (no tail). */

@@ -43,8 +43,8 @@ static bool grow(struct arena *a, void **list, size_t n, size_t *cap, size_t wan
         room *= 2;
     }
     if (*cap == 0 && want > FIRST_RECORDS)
-        room = want; /* a reserved list is exact */
-    bigger = arena_alloc(a, room, size, _Alignof(max_align_t));
+        room = want;                                          /* a reserved list is exact */
+    bigger = arena_raw(a, room, size, _Alignof(max_align_t)); /* each record is cleared when it is added */
     if (!bigger)
         return false;
     if (n > 0)

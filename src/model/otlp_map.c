@@ -7,6 +7,7 @@
  * Threads: one mapper belongs to one thread. */
 #include "model/otlp_map.h"
 
+#include <assert.h>
 #include <stdio.h>
 
 #include "base/buf.h"
@@ -17,7 +18,13 @@
 #include "model/otlp_value.h"
 
 #define NO_SLOT UINT16_MAX
+#define RULE_WORDS 2 /* of 64 rules */
 #define SPAN_ID_BYTES 8
+
+/* Rows by number, in their order. */
+struct rule_set {
+    uint64_t bits[RULE_WORDS];
+};
 
 struct otlp_mapper {
     struct arena *scratch;
@@ -31,15 +38,18 @@ struct otlp_mapper {
     size_t nslots;
     uint16_t *prefix_rule; /* the PREFIX rows */
     size_t nprefixes;
+    struct rule_set *slot_rules; /* slot -> the rows with its key */
     /* the span at hand: slot -> number of its attribute + 1, 0 none */
     uint32_t *span_slot;
-    bool *used; /* a flag an attribute */
+    struct rule_set asked; /* rows for which the span or its resource has an attribute */
+    bool *used;            /* a flag an attribute */
     size_t used_cap;
     struct otlp_fields fields;
     /* resource and scope of the spans at hand */
     const struct otlp_resource *res;
     struct attr_list res_list;
     const struct attr_value **res_slot;
+    struct rule_set res_rules;
     struct str res_json;
     bool res_is_python;
     const struct otlp_scope *scope;
@@ -85,15 +95,22 @@ static void insert_slot(struct otlp_mapper *m, struct str key, uint16_t slot) {
     m->table[i] = slot;
 }
 
+static void rules_add(struct rule_set *s, const struct rule_set *more) {
+    for (size_t i = 0; i < RULE_WORDS; i++)
+        s->bits[i] |= more->bits[i];
+}
+
 static bool make_index(struct otlp_mapper *m) {
     size_t cap = 16;
 
+    assert(otlp_rules_n <= (size_t)64 * RULE_WORDS);
     while (cap < 4 * otlp_rules_n)
         cap *= 2;
     m->table = arena_new(m->scratch, uint16_t, cap);
     m->slot_of = arena_new(m->scratch, uint16_t, otlp_rules_n);
     m->slot_rule = arena_new(m->scratch, uint16_t, otlp_rules_n);
     m->prefix_rule = arena_new(m->scratch, uint16_t, otlp_rules_n);
+    m->slot_rules = arena_new(m->scratch, struct rule_set, otlp_rules_n);
     m->span_slot = arena_new(m->scratch, uint32_t, otlp_rules_n);
     m->res_slot = arena_new(m->scratch, const struct attr_value *, otlp_rules_n);
     if (m->scratch->failed)
@@ -108,11 +125,12 @@ static bool make_index(struct otlp_mapper *m) {
             continue;
         }
         m->slot_of[i] = find_slot(m, key);
-        if (m->slot_of[i] != NO_SLOT)
-            continue;
-        m->slot_of[i] = (uint16_t)m->nslots++;
-        m->slot_rule[m->slot_of[i]] = (uint16_t)i;
-        insert_slot(m, key, m->slot_of[i]);
+        if (m->slot_of[i] == NO_SLOT) {
+            m->slot_of[i] = (uint16_t)m->nslots++;
+            m->slot_rule[m->slot_of[i]] = (uint16_t)i;
+            insert_slot(m, key, m->slot_of[i]);
+        }
+        m->slot_rules[m->slot_of[i]].bits[i / 64] |= UINT64_C(1) << (i % 64);
     }
     return true;
 }
@@ -140,10 +158,13 @@ static bool set_resource(struct otlp_mapper *m, const struct otlp_resource *res)
     m->res = res;
     m->res_list = *l;
     memset(m->res_slot, 0, m->nslots * sizeof(*m->res_slot));
+    m->res_rules = (struct rule_set){ { 0 } };
     for (size_t i = 0; i < l->n; i++) {
         uint16_t slot = find_slot(m, l->v[i].key);
-        if (slot != NO_SLOT)
-            m->res_slot[slot] = &l->v[i].value;
+        if (slot == NO_SLOT)
+            continue;
+        m->res_slot[slot] = &l->v[i].value;
+        rules_add(&m->res_rules, &m->slot_rules[slot]);
     }
     language = attr_find(l, "telemetry.sdk.language");
     m->res_is_python = language && language->type == ATTR_STR && str_eq_c(language->s, "python");
@@ -185,10 +206,13 @@ static bool clear_used(struct otlp_mapper *m, size_t n) {
 
 static void sort_attributes(struct otlp_mapper *m, const struct attr_list *l) {
     memset(m->span_slot, 0, m->nslots * sizeof *m->span_slot);
+    m->asked = m->res_rules;
     for (size_t i = 0; i < l->n; i++) {
         uint16_t slot = find_slot(m, l->v[i].key);
-        if (slot != NO_SLOT)
-            m->span_slot[slot] = (uint32_t)i + 1; /* of equal keys the last one */
+        if (slot == NO_SLOT)
+            continue;
+        m->span_slot[slot] = (uint32_t)i + 1; /* of equal keys the last one */
+        rules_add(&m->asked, &m->slot_rules[slot]);
     }
 }
 
@@ -206,23 +230,26 @@ static bool offer(struct otlp_mapper *m, const struct otlp_rule *r, const struct
     return false;
 }
 
+/* Offers a row what the span has for it, then what the resource has; true ends the field's search. */
+static bool apply_rule(struct otlp_mapper *m, size_t rule, const struct attr_list *l) {
+    const struct otlp_rule *r = &otlp_rules[rule];
+    uint16_t slot = m->slot_of[rule];
+    uint32_t at = r->where & IN_SPAN ? m->span_slot[slot] : 0;
+
+    if (at && offer(m, r, &l->v[at - 1].value, &m->used[at - 1]))
+        return true;
+    return r->where & IN_RESOURCE && m->res_slot[slot] && offer(m, r, m->res_slot[slot], NULL);
+}
+
 static void apply_exact(struct otlp_mapper *m, const struct attr_list *l) {
     size_t done = SIZE_MAX; /* offset of the field that has its value */
 
-    for (size_t i = 0; i < otlp_rules_n; i++) {
-        const struct otlp_rule *r = &otlp_rules[i];
-        uint16_t slot = m->slot_of[i];
-        uint32_t at;
-        bool found;
-
-        if (slot == NO_SLOT || r->offset == done)
-            continue;
-        at = r->where & IN_SPAN ? m->span_slot[slot] : 0;
-        found = at && offer(m, r, &l->v[at - 1].value, &m->used[at - 1]);
-        if (!found && r->where & IN_RESOURCE && m->res_slot[slot])
-            found = offer(m, r, m->res_slot[slot], NULL);
-        if (found)
-            done = r->offset;
+    for (size_t word = 0; word < RULE_WORDS; word++) {
+        for (uint64_t bits = m->asked.bits[word]; bits; bits &= bits - 1) {
+            size_t i = 64 * word + (size_t)__builtin_ctzll(bits);
+            if (otlp_rules[i].offset != done && apply_rule(m, i, l))
+                done = otlp_rules[i].offset;
+        }
     }
 }
 
