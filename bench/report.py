@@ -99,8 +99,8 @@ def verdict(what, value, limit, least):
         times = value / limit if least else limit / max(value, limit / 1000)
         return "met" + (" (%.1f x)" % times if times >= 1.15 else "")
     short = 100 * ((limit - value) / limit if least else (value - limit) / limit)
-    by = "%.0f %%" % short if least or short < 200 else "%.1f x" % (value / limit)
-    return "short by %s" % by if what == "aim" else "**missed by %s**" % by
+    by = "by %.0f %%" % short if least or short < 200 else "%.1f times the limit" % (value / limit)
+    return "short %s" % by if what == "aim" else "**missed %s**" % by
 
 
 def runs_of(key, unit, numbers):
