@@ -126,11 +126,11 @@ def drop_cache(directory):
             os.close(fd)
 
 
-def commit_times(before, after):
-    """p50 and p99 of the groups' commits between two readings of /metrics: ends of the histogram's buckets, in ms."""
+def times(name, before, after):
+    """p50 and p99 of a histogram between two readings of /metrics: ends of its buckets, in ms."""
     rows = []
     for key, value in after.items():
-        m = re.match(r'xtrace_commit_seconds_bucket\{le="([^"]+)"\}', key)
+        m = re.match(name + r'_bucket\{le="([^"]+)"\}', key)
         if m:
             rows.append((float(m[1].replace("+Inf", "inf")), value - before.get(key, 0)))
     rows.sort()

@@ -127,11 +127,11 @@ def writing_table(m, facts):
             share = ["%.2f" % (rate / m[y]) if y in m else "-" for y in (sqlite, http)]
             rows.append((text if size == facts["sizes"][0] or key == "fill" else text.split(",")[0], size, number(rate),
                          number(m.get(k + "slowest")), "%s / %s / %s" % tuple(number(m.get(k + p)) for p in ("p50", "p99", "max")),
-                         "%s / %s" % (number(m.get(k + "commit p50")), number(m.get(k + "commit p99"))),
+                         "%s / %s + %s" % tuple(number(m.get(k + p)) for p in ("commit p50", "commit p99", "tidy p99")),
                          number(m.get(k + "bytes"), "B") if k + "bytes" in m else "-", number(m.get(k + "cpu")),
                          "%s / %s" % (number(m.get(k + "rss")), number(m.get(k + "anon"))), *share))
     return table(["writing, 32 connections", "stored before", "records/s", "slowest second", "ack p50 / p99 / max, ms",
-                  "commit p50 / p99 <=, ms", "on disk each", "server CPU each, us", "RSS / private at peak, MB", "of SQLite alone",
+                  "group p50 / p99 + p99 of checkpoint work after it, <= ms", "on disk each", "server CPU each, us", "RSS / private at peak, MB", "of SQLite alone",
                   "of HTTP alone"], rows)
 
 

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 
-from measure import BenchError, Server, Tools, commit_times, drop_cache, read_text, size_of
+from measure import BenchError, Server, Tools, drop_cache, read_text, size_of, times
 
 CONNS = 32
 BODY = 100          # observations
@@ -141,10 +141,12 @@ class Bench:
         server.peak["RssAnon"] = max(server.peak["RssAnon"], server.memory("RssAnon"))
         self.note(key + "|rss", server.peak["VmRSS"])
         self.note(key + "|anon", server.peak["RssAnon"])
-        commits = commit_times(metrics, server.metrics())
-        if commits:
-            self.note(key + "|commit p50", commits[0])
-            self.note(key + "|commit p99", commits[1])
+        metrics_after = server.metrics()
+        for what, name in (("commit", "xtrace_commit_seconds"), ("tidy", "xtrace_tidy_seconds")):
+            took = times(name, metrics, metrics_after)
+            if took:
+                self.note("%s|%s p50" % (key, what), took[0])
+                self.note("%s|%s p99" % (key, what), took[1])
         return r
 
     def fresh_row(self, name, mode, key, seconds, size=600, traces=100000):

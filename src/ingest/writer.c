@@ -461,6 +461,7 @@ enum xt_code ingest_start(struct store *s, const struct ingest_conf *conf, struc
         free(in);
         return xt_fail(err, XT_ENOMEM, "cannot start the writer thread");
     }
+    pthread_setname_np(in->thread, "xt-writer");
     *ret = in;
     return XT_OK;
 }

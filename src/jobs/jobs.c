@@ -175,6 +175,7 @@ enum xt_code jobs_start(const struct conf *conf, struct store *s, struct ingest 
         free(j);
         return xt_fail(err, XT_ENOMEM, "cannot start the jobs thread");
     }
+    pthread_setname_np(j->thread, "xt-jobs");
     *ret = j;
     return XT_OK;
 }

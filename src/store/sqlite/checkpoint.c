@@ -96,8 +96,11 @@ static void *checkpoint_main(void *arg) {
 }
 
 static bool have_thread(struct checkpoint *k) {
-    if (!k->has_thread)
+    if (!k->has_thread) {
         k->has_thread = pthread_create(&k->thread, NULL, checkpoint_main, k) == 0;
+        if (k->has_thread)
+            pthread_setname_np(k->thread, "xt-checkpoint");
+    }
     return k->has_thread;
 }
 
