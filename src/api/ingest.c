@@ -76,6 +76,8 @@ static void write_refusals(struct json_writer *w, const struct ingest_outcome *o
 /* 200 as the original words it; 207 and 422 name what the store refused (W13). */
 static void answer_native(struct http_req *req, const struct ingest_outcome *o) {
     struct json_writer w;
+    /* Says to senders of many traces that one request takes them all (`traces`), which the original's does not. */
+    http_reply_header(req, "X-Xtrace-Accepts", STR_LIT("traces"));
     bool all = o && o->refused_total > 0 && o->refused_total >= batch_records(o->batch);
     jw_init(&w, http_reply_buf(req));
     jw_obj(&w);

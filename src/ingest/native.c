@@ -77,14 +77,18 @@ static const struct field observation_fields[] = {
 };
 #define ROWS(table) (table), sizeof(table) / sizeof(table)[0]
 
-/* The members of the batch itself are read by hand: two rows, whose values are records. */
+/* The members of the batch itself are read by hand: three rows, whose values are records. `traces` is an addition of
+ * ours to the original's format, for senders of many traces. */
 static bool expand_batch(void *arg, unsigned depth, const struct json *parent, struct str key) {
     (void)arg;
     if (depth == 2)
-        return str_eq_c(key, "trace") || str_eq_c(key, "observations");
+        return str_eq_c(key, "trace") || str_eq_c(key, "traces") || str_eq_c(key, "observations");
+    if (depth == 4)
+        return str_eq_c(key, "tags"); /* of an element of `traces` */
     if (depth != 3)
         return false;
-    return str_eq_c(parent->key, "observations") || (str_eq_c(parent->key, "trace") && str_eq_c(key, "tags"));
+    return str_eq_c(parent->key, "observations") || str_eq_c(parent->key, "traces") ||
+           (str_eq_c(parent->key, "trace") && str_eq_c(key, "tags"));
 }
 
 static bool expand_record(void *arg, unsigned depth, const struct json *parent, struct str key) {
@@ -122,25 +126,33 @@ static enum xt_code add_observation(struct batch *b, const struct field_ctx *ctx
     return fields_decode(ctx, ROWS(observation_fields), v, o);
 }
 
-static enum xt_code add_observations(struct batch *b, struct field_ctx *ctx, const struct json *list) {
-    size_t n = 0;
+/* The elements of the list `name`, each by `add`. Null is empty [D5]. */
+typedef enum xt_code add_record(struct batch *b, const struct field_ctx *ctx, const struct json *v);
+static enum xt_code add_list(struct batch *b, struct field_ctx *ctx, const char *name, const struct json *list,
+                             add_record *add) {
     char found[64];
 
-    if (list->type != JSON_ARRAY) {
-        return fields_fail(ctx, "observations", "invalid type: %s, expected a sequence", fields_found(list, found));
-    }
-    for (const struct json *e = list->child; e; e = e->next)
-        n++;
-    if (!batch_reserve(b, 0, n, 0))
-        return fields_full(ctx);
-    ctx->list = "observations";
+    if (!list || list->type == JSON_NULL)
+        return XT_OK;
+    if (list->type != JSON_ARRAY)
+        return fields_fail(ctx, name, "invalid type: %s, expected a sequence", fields_found(list, found));
+    ctx->list = name;
     ctx->index = 0;
     for (const struct json *e = list->child; e; e = e->next, ctx->index++) {
-        enum xt_code code = add_observation(b, ctx, e);
+        enum xt_code code = add(b, ctx, e);
         if (code != XT_OK)
             return code;
     }
+    ctx->list = "";
+    ctx->index = SIZE_MAX;
     return XT_OK;
+}
+
+static size_t list_length(const struct json *list) {
+    size_t n = 0;
+    for (const struct json *e = list && list->type == JSON_ARRAY ? list->child : NULL; e; e = e->next)
+        n++;
+    return n;
 }
 
 /* Sets *slot to a member met for the first time. */
@@ -156,7 +168,7 @@ static enum xt_code take_once(const struct field_ctx *ctx, const struct json *m,
 
 enum xt_code decode_native_batch(struct arena *scratch, struct str body, struct batch *b, struct xt_err *err) {
     struct field_ctx ctx = { &b->arena, body, "", SIZE_MAX, err };
-    const struct json *root, *trace = NULL, *observations = NULL;
+    const struct json *root, *trace = NULL, *traces = NULL, *observations = NULL;
     enum xt_code code = fields_parse(scratch, body, expand_batch, &root, err);
 
     if (code == XT_OK)
@@ -166,15 +178,21 @@ enum xt_code decode_native_batch(struct arena *scratch, struct str body, struct 
     for (const struct json *m = root->child; m && code == XT_OK; m = m->next) {
         code = take_once(&ctx, m, "trace", &trace);
         if (code == XT_OK)
+            code = take_once(&ctx, m, "traces", &traces);
+        if (code == XT_OK)
             code = take_once(&ctx, m, "observations", &observations);
     }
+    if (code == XT_OK && !batch_reserve(b, list_length(traces), list_length(observations), 0))
+        code = fields_full(&ctx);
     if (code == XT_OK && trace && trace->type != JSON_NULL) {
         ctx.list = "trace";
         code = add_trace(b, &ctx, trace);
         ctx.list = "";
     }
-    if (code == XT_OK && observations && observations->type != JSON_NULL)
-        code = add_observations(b, &ctx, observations);
+    if (code == XT_OK)
+        code = add_list(b, &ctx, "traces", traces, add_trace);
+    if (code == XT_OK)
+        code = add_list(b, &ctx, "observations", observations, add_observation);
     return code;
 }
 
