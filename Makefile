@@ -184,13 +184,20 @@ $(BUILD)/mode: always
 
 .PHONY: debug asan tsan fuzz small small-store
 debug: ; $(MAKE) BUILD=$(BUILD)/debug MODE=debug all unit
-asan:  ; $(MAKE) BUILD=$(BUILD)/asan MODE=asan all unit
-tsan:  ; $(MAKE) BUILD=$(BUILD)/tsan MODE=tsan all unit
+asan:  ; $(MAKE) BUILD=$(BUILD)/asan MODE=asan all unit clients-c-tests
+tsan:  ; $(MAKE) BUILD=$(BUILD)/tsan MODE=tsan all unit clients-c-tests
 fuzz:  ; $(MAKE) BUILD=$(BUILD)/fuzz MODE=fuzz CC=$(CLANG) CXX=$(CLANGXX) fuzz-programs
 # MODE=asan or tsan gives the small limits under a sanitizer. small-store: the server and what tests the store.
 SMALL  := $(BUILD)/small$(if $(filter-out release,$(MODE)),-$(MODE))
 small: ; $(MAKE) BUILD=$(SMALL) LIMITS=small all unit
 small-store: ; $(MAKE) BUILD=$(SMALL) LIMITS=small all unit-store
+
+# ---- the C client: a library of its own, clients/c/Makefile -----------------------------------------------------------
+
+.PHONY: clients-c clients-c-tests
+CLIENT_C = +$(MAKE) -C clients/c BUILD=$(abspath $(BUILD))/clients/c MODE=$(MODE) CC='$(CC)' WERROR=$(WERROR)
+clients-c:       ; $(CLIENT_C) all man
+clients-c-tests: ; $(CLIENT_C) all examples unit programs
 
 # ---- tests ---------------------------------------------------------------------------------------------------------
 
@@ -207,7 +214,7 @@ $(PRELOAD_SO): $(BUILD)/tests/preload/%.so: tests/preload/%.c $(BUILD)/flags
 	@mkdir -p $(@D)
 	$(call say,CC,$<)$(CC) $(CPPFLAGS_ALL) -std=gnu11 -D_GNU_SOURCE= $(OPT) $(WARN) -fPIC -pthread -MMD -MP -shared -o $@ $< -ldl
 
-test: all unit bench-programs
+test: all unit bench-programs clients-c-tests
 	tests/run --build $(BUILD) $(TEST_ARGS)
 
 asan-test: asan
@@ -236,6 +243,8 @@ test-clients: all
 
 .PHONY: fuzz-programs fuzz-run
 fuzz-programs: $(FUZZ_BIN) $(BUILD)/mode
+	$(CLIENT_C) fuzz
+	@cp $(BUILD)/clients/c/tests/fuzz_* $(BUILD)/tests/fuzz/
 
 $(FUZZ_BIN): $(BUILD)/tests/fuzz/%: $(OBJ)/tests/fuzz/%.c.o $(FUZZ_SUPPORT_SRC:%=$(OBJ)/%.o) $(LIB)
 	@mkdir -p $(@D)
@@ -266,7 +275,7 @@ bench-10m: all bench-programs
 lint: check-layers check-banned check-headers check-format check-tidy
 
 FORMATTED := $(sort $(wildcard src/*.c) $(LIB_C) $(LIB_CC) $(HEADERS) \
-	$(wildcard tests/*/*.c tests/*/*.h bench/*.c bench/*.h))
+	$(wildcard tests/*/*.c tests/*/*.h bench/*.c bench/*.h clients/c/*/*.c clients/c/*/*.h))
 
 check-layers:
 	tools/check-layers

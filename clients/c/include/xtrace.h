@@ -56,12 +56,12 @@ enum xtrace_code {
 };
 
 typedef struct xtrace_error {
-    int code;              /* enum xtrace_code */
-    int http_status;       /* of the last answer; 0: there was none */
-    int retry_after_s;     /* what the server asked for; -1: nothing */
-    char argument[64];     /* EINVAL: name of the argument or field */
-    char server_code[48];  /* "UNPROCESSABLE_ENTITY" ..., "" when there was none */
-    char message[256];     /* for a human: what the server said, or what went wrong here */
+    int code;             /* enum xtrace_code */
+    int http_status;      /* of the last answer; 0: there was none */
+    int retry_after_s;    /* what the server asked for; -1: nothing */
+    char argument[64];    /* EINVAL: name of the argument or field */
+    char server_code[48]; /* "UNPROCESSABLE_ENTITY" ..., "" when there was none */
+    char message[256];    /* for a human: what the server said, or what went wrong here */
 } xtrace_error;
 
 /** xtrace_strerror - name of an error code
@@ -84,18 +84,18 @@ typedef void xtrace_log_fn(void *arg, int level, const char *line);
 
 typedef struct xtrace_options {
     size_t size;
-    const char *base_url;               /* "http://127.0.0.1:8742"; a path is kept, a trailing slash does not matter */
-    const char *token;                  /* Bearer */
+    const char *base_url;                /* "http://127.0.0.1:8742"; a path is kept, a trailing slash does not matter */
+    const char *token;                   /* Bearer */
     const char *public_key, *secret_key; /* Basic; used when there is no token */
-    const char *user_agent;             /* put before the library's own */
-    const char *proxy;                  /* as curl takes it; NULL: from the environment as curl does, "": none */
-    const char *ca_file;                /* PEM file of trusted authorities; NULL: the system's */
-    int tls_insecure;                   /* 1: do not verify the server's certificate */
-    int connect_timeout_ms;             /* 5000 */
-    int timeout_ms;                     /* 30000: of a whole call, its retries included */
-    int max_attempts;                   /* 4: of a call that may be repeated (see xtrace_call) */
-    int retry_min_ms, retry_max_ms;     /* 200, 5000: waits between attempts double from one to the other, with jitter */
-    size_t max_answer_bytes;            /* 256 MiB: a longer answer is XTRACE_EANSWER */
+    const char *user_agent;              /* put before the library's own */
+    const char *proxy;                   /* as curl takes it; NULL: from the environment as curl does, "": none */
+    const char *ca_file;                 /* PEM file of trusted authorities; NULL: the system's */
+    int tls_insecure;                    /* 1: do not verify the server's certificate */
+    int connect_timeout_ms;              /* 5000 */
+    int timeout_ms;                      /* 30000: of a whole call, its retries included */
+    int max_attempts;                    /* 4: of a call that may be repeated (see xtrace_call) */
+    int retry_min_ms, retry_max_ms; /* 200, 5000: waits between attempts double from one to the other, with jitter */
+    size_t max_answer_bytes;        /* 256 MiB: a longer answer is XTRACE_EANSWER */
     xtrace_log_fn *log;
     void *log_arg;
     int log_level; /* XTRACE_LOG_WARN: the least important level that is logged */
@@ -156,9 +156,9 @@ typedef struct xtrace_observation {
     int64_t start_time, end_time, completion_start_time;
     const char *model, *model_parameters_json, *input_json, *output_json, *usage_json, *metadata_json;
     const char *prompt_id, *prompt_name, *prompt_version, *model_id, *unit;
-    double input_price, output_price, total_price;            /* USD a unit */
-    double input_cost, output_cost, total_cost;               /* calculatedInputCost ..., USD */
-    double latency, time_to_first_token;                      /* seconds */
+    double input_price, output_price, total_price; /* USD a unit */
+    double input_cost, output_cost, total_cost;    /* calculatedInputCost ..., USD */
+    double latency, time_to_first_token;           /* seconds */
     int64_t prompt_tokens, completion_tokens, total_tokens;
 } xtrace_observation;
 
@@ -169,8 +169,8 @@ typedef struct xtrace_label {
 /* One point of a time series. */
 typedef struct xtrace_metric {
     size_t size;
-    const char *name; /* required */
-    double value;     /* finite; required */
+    const char *name;  /* required */
+    double value;      /* finite; required */
     int64_t timestamp; /* XTRACE_TIME_NONE: now */
     const xtrace_label *labels;
     size_t label_count;
@@ -193,7 +193,8 @@ typedef struct xtrace_page_meta {
 
 /* A trace as the server tells it. */
 typedef struct xtrace_trace_item {
-    const char *id, *name, *user_id, *session_id, *release, *version, *environment, *external_id, *project_id, *html_path;
+    const char *id, *name, *user_id, *session_id, *release, *version, *environment, *external_id, *project_id,
+        *html_path;
     int64_t timestamp, created_at, updated_at;
     const char *input_json, *output_json, *metadata_json; /* NULL: not in the answer, or null */
     const char *const *tags;
@@ -362,8 +363,8 @@ XTRACE_API int xtrace_push_metrics(xtrace_client *client, const xtrace_metric *m
 
 typedef struct xtrace_metric_query {
     size_t size;
-    const char *name; /* required */
-    int64_t from, to; /* XTRACE_TIME_NONE: the last hour */
+    const char *name;           /* required */
+    int64_t from, to;           /* XTRACE_TIME_NONE: the last hour */
     const xtrace_label *labels; /* all must match */
     size_t label_count;
     const char *step;     /* "1m", "5m", "1h", "1d"; NULL: 1m */
@@ -401,18 +402,18 @@ typedef struct xtrace_sender_options {
     int max_delay_ms;         /* 500: how long a record waits for company */
     int request_timeout_ms;   /* 10000 */
     int retry_min_ms, retry_max_ms; /* 200, 5000; a Retry-After of the server is honoured up to a minute */
-    int gzip;                 /* 1 */
+    int gzip;                       /* 1 */
 } xtrace_sender_options;
 XTRACE_API void xtrace_sender_options_init_sized(xtrace_sender_options *options, size_t size);
 #define xtrace_sender_options_init(options) xtrace_sender_options_init_sized((options), sizeof *(options))
 
 /* Every record that was handed over is counted in exactly one of: pending, delivered, dropped_*, refused. */
 typedef struct xtrace_sender_stats {
-    uint64_t delivered;        /* acknowledged by the server */
-    uint64_t refused;          /* by the server, for good (400, 413, 415, 422, 207): each is logged with its id */
-    uint64_t dropped_full;     /* the queue was full */
-    uint64_t dropped_memory;   /* no memory to hold or to encode it */
-    uint64_t dropped_stopped;  /* still there when the sender's last deadline passed, or handed over after the stop */
+    uint64_t delivered;         /* acknowledged by the server */
+    uint64_t refused;           /* by the server, for good (400, 413, 415, 422, 207): each is logged with its id */
+    uint64_t dropped_full;      /* the queue was full */
+    uint64_t dropped_memory;    /* no memory to hold or to encode it */
+    uint64_t dropped_stopped;   /* still there when the sender's last deadline passed, or handed over after the stop */
     uint64_t dropped_uncertain; /* points whose request broke off after it was sent: the server may have kept them, and
                                    repeating could count them twice */
     uint64_t pending, pending_bytes;
@@ -472,9 +473,9 @@ typedef struct xtrace_span xtrace_span;
 
 typedef struct xtrace_tracer_options {
     size_t size;
-    double sample_rate;      /* 1.0: share of new traces that are recorded; a remote parent's decision is followed */
+    double sample_rate; /* 1.0: share of new traces that are recorded; a remote parent's decision is followed */
     const char *environment, *release, *version, *project_id; /* of every trace */
-    int span_duration;       /* 1: every span that ends also gives a point of the metric span_duration, in seconds, with the
+    int span_duration; /* 1: every span that ends also gives a point of the metric span_duration, in seconds, with the
                                 labels span_name and trace_id; 0 by default */
 } xtrace_tracer_options;
 XTRACE_API void xtrace_tracer_options_init_sized(xtrace_tracer_options *options, size_t size);

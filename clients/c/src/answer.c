@@ -9,6 +9,8 @@
 #include "base/arena.h"
 #include "base/clock.h"
 #include "base/codec.h"
+#include "exact.h"
+#include "process.h"
 
 /* Room of one result: many times the text it comes from, bounded by it. */
 #define ARENA_PER_BYTE 64
@@ -24,7 +26,8 @@ struct row {
 
 /* ---- the tables ---- */
 
-#define I(key, type, required, field) { key, type, required, offsetof(xtrace_trace_item, field) }
+#define I(key, type, required, field) \
+    { key, type, required, offsetof(xtrace_trace_item, field) }
 static const struct row trace_rows[] = {
     I("id", R_TEXT, true, id),
     I("timestamp", R_TIME, true, timestamp),
@@ -48,7 +51,8 @@ static const struct row trace_rows[] = {
     I("totalCost", R_F64, false, total_cost),
 };
 #undef I
-#define I(key, type, required, field) { key, type, required, offsetof(xtrace_observation_item, field) }
+#define I(key, type, required, field) \
+    { key, type, required, offsetof(xtrace_observation_item, field) }
 static const struct row observation_rows[] = {
     I("id", R_TEXT, true, id),
     I("traceId", R_TEXT, false, trace_id),
@@ -86,7 +90,8 @@ static const struct row observation_rows[] = {
     I("totalTokens", R_I64, false, total_tokens),
 };
 #undef I
-#define I(key, type, required, field) { key, type, required, offsetof(xtrace_page_meta, field) }
+#define I(key, type, required, field) \
+    { key, type, required, offsetof(xtrace_page_meta, field) }
 static const struct row meta_rows[] = {
     I("page", R_I64, true, page),
     I("limit", R_I64, true, limit),
@@ -94,7 +99,8 @@ static const struct row meta_rows[] = {
     I("totalPages", R_I64, true, total_pages),
 };
 #undef I
-#define I(key, type, required, field) { key, type, required, offsetof(xtrace_day, field) }
+#define I(key, type, required, field) \
+    { key, type, required, offsetof(xtrace_day, field) }
 static const struct row day_rows[] = {
     I("date", R_TEXT, true, date),
     I("countTraces", R_I64, true, traces),
@@ -102,7 +108,8 @@ static const struct row day_rows[] = {
     I("totalCost", R_F64, false, total_cost),
 };
 #undef I
-#define I(key, type, required, field) { key, type, required, offsetof(xtrace_daily_usage, field) }
+#define I(key, type, required, field) \
+    { key, type, required, offsetof(xtrace_daily_usage, field) }
 static const struct row usage_rows[] = {
     I("model", R_TEXT, false, model),
     I("countObservations", R_I64, false, observations),
@@ -113,7 +120,8 @@ static const struct row usage_rows[] = {
     I("totalCost", R_F64, false, total_cost),
 };
 #undef I
-#define I(key, type, required, field) { key, type, required, offsetof(xtrace_refusal, field) }
+#define I(key, type, required, field) \
+    { key, type, required, offsetof(xtrace_refusal, field) }
 static const struct row refusal_rows[] = {
     I("kind", R_TEXT, false, kind),
     I("index", R_I64, false, index),
@@ -121,7 +129,8 @@ static const struct row refusal_rows[] = {
     I("message", R_TEXT, false, message),
 };
 #undef I
-#define I(key, type, required, field) { key, type, required, offsetof(xtrace_point, field) }
+#define I(key, type, required, field) \
+    { key, type, required, offsetof(xtrace_point, field) }
 static const struct row point_rows[] = {
     I("timestamp", R_TIME, true, timestamp),
     I("value", R_F64, true, value),
@@ -134,6 +143,7 @@ static const struct row point_rows[] = {
 struct reading {
     struct arena *a;
     xtrace_error *error;
+    const struct exact *exact;
 };
 
 static int no_memory(const struct reading *r) { return error_set(r->error, XTRACE_ENOMEM, "no memory"); }
@@ -146,12 +156,17 @@ static const char *text_of(const struct reading *r, const json_t *v) {
     return arena_str(r->a, (struct str){ json_string_value(v), json_string_length(v) }).p;
 }
 
-/* The value as JSON text in the arena. */
+/* The value as JSON text in the arena, its numbers as they were sent. */
 static int json_of(const struct reading *r, const json_t *v, const char **ret) {
-    char *text = json_dumps(v, JSON_COMPACT | JSON_ENCODE_ANY | JSON_REAL_PRECISION(17));
+    char *printed = json_dumps(v, JSON_COMPACT | JSON_ENCODE_ANY);
+    struct buf text;
 
-    *ret = text ? arena_str(r->a, str_c(text)).p : NULL;
-    free(text);
+    buf_init(&text, SIZE_MAX / 2);
+    if (printed)
+        exact_restore(r->exact, str_c(printed), &text);
+    *ret = printed && !text.failed ? arena_str(r->a, buf_str(&text)).p : NULL;
+    buf_done(&text);
+    free(printed);
     return *ret ? XTRACE_OK : no_memory(r);
 }
 
@@ -173,7 +188,7 @@ static int read_value(const struct reading *r, const struct row *f, const json_t
             *(const char **)member = arena_str(r->a, str_c(number)).p;
             return *(const char **)member ? XTRACE_OK : no_memory(r);
         }
-        if (!json_is_string(v))
+        if (!json_is_string(v) || str_has(exact_text(r->exact, v)))
             break;
         *(const char **)member = text_of(r, v);
         return *(const char **)member ? XTRACE_OK : no_memory(r);
@@ -186,17 +201,13 @@ static int read_value(const struct reading *r, const struct row *f, const json_t
             break;
         return XTRACE_OK;
     case R_F64:
-        if (!json_is_number(v))
+        if (!exact_f64(r->exact, v, member))
             break;
-        *(double *)member = json_number_value(v);
         return XTRACE_OK;
     case R_I64:
-        if (json_is_integer(v))
-            *(int64_t *)member = json_integer_value(v);
-        else if (json_is_real(v) && fabs(json_real_value(v)) < 9.2e18) /* a document with numbers beyond 64 bits */
-            *(int64_t *)member = (int64_t)json_real_value(v);
-        else
+        if (!json_is_integer(v))
             break;
+        *(int64_t *)member = json_integer_value(v);
         return XTRACE_OK;
     case R_BOOL:
         if (!json_is_boolean(v))
@@ -212,19 +223,11 @@ static void absent(const struct row *f, void *member) {
     switch (f->type) {
     case R_TEXT:
     case R_VERSION:
-    case R_JSON:
-        *(const char **)member = NULL;
-        break;
+    case R_JSON: *(const char **)member = NULL; break;
     case R_TIME:
-    case R_I64:
-        *(int64_t *)member = INT64_MIN;
-        break;
-    case R_F64:
-        *(double *)member = NAN;
-        break;
-    case R_BOOL:
-        *(int *)member = -1;
-        break;
+    case R_I64: *(int64_t *)member = INT64_MIN; break;
+    case R_F64: *(double *)member = NAN; break;
+    case R_BOOL: *(int *)member = -1; break;
     }
 }
 
@@ -266,7 +269,7 @@ static int read_list(const struct reading *r, const json_t *list, size_t size, r
     read_list((r), (list), sizeof(T), (read), (const void **)(void *)&(field), &(count))
 
 static int read_text(const struct reading *r, const json_t *v, void *out) {
-    if (!json_is_string(v))
+    if (!json_is_string(v) || str_has(exact_text(r->exact, v)))
         return unfit(r, "text in a list");
     *(const char **)out = text_of(r, v);
     return *(const char **)out ? XTRACE_OK : no_memory(r);
@@ -320,8 +323,9 @@ static int read_series(const struct reading *r, const json_t *v, void *out) {
     s->label_count = 0;
     json_object_foreach(labels, key, value) {
         list[s->label_count].name = arena_str(r->a, str_c(key)).p;
-        list[s->label_count].value = json_is_string(value) ? text_of(r, value) : NULL;
-        if (!list[s->label_count].name || (json_is_string(value) && !list[s->label_count].value))
+        list[s->label_count].value =
+            json_is_string(value) && !str_has(exact_text(r->exact, value)) ? text_of(r, value) : NULL;
+        if (!list[s->label_count].name || r->a->failed)
             return no_memory(r);
         s->label_count++;
     }
@@ -361,27 +365,32 @@ void xtrace_metric_result_free(xtrace_metric_result *result) { result_free(resul
 void xtrace_name_list_free(xtrace_name_list *list) { result_free(list); }
 void xtrace_ingest_result_free(xtrace_ingest_result *result) { result_free(result); }
 
-/* The document; numbers beyond 64 bits make jansson refuse it, so then all integers become reals. */
-static json_t *parse(const char *json, size_t n) {
+/* The document with its numbers marked. NULL: not JSON, or no memory. */
+static json_t *parse(const struct exact *x, const char *json, size_t n) {
     json_error_t why;
+    struct buf marked;
     json_t *root = NULL;
 
+    buf_init(&marked, SIZE_MAX / 2);
     if (json)
-        root = json_loadb(json, n, JSON_ALLOW_NUL, &why);
-    if (!root && json && json_error_code(&why) == json_error_numeric_overflow)
-        root = json_loadb(json, n, JSON_ALLOW_NUL | JSON_DECODE_INT_AS_REAL, &why);
+        exact_mark(x, (struct str){ json, n }, &marked);
+    if (marked.p && !marked.failed)
+        root = json_loadb(marked.p, marked.n, JSON_ALLOW_NUL, &why);
+    buf_done(&marked);
     return root;
 }
 
 typedef int read_result(const struct reading *r, const json_t *root, struct result *out);
 
 static int read_answer(const char *json, size_t n, read_result *read, void **ret, xtrace_error *error) {
+    struct exact exact;
     struct result *out;
     json_t *root;
     int code;
 
     *ret = NULL;
-    root = parse(json, n);
+    exact_init(&exact, random_u64(1));
+    root = parse(&exact, json, n);
     if (!json_is_object(root)) {
         json_decref(root);
         return error_set(error, XTRACE_EANSWER, "the answer is not a JSON object");
@@ -392,7 +401,7 @@ static int read_answer(const char *json, size_t n, read_result *read, void **ret
         return error_set(error, XTRACE_ENOMEM, "no memory");
     }
     arena_init(&out->arena, n > (SIZE_MAX - ARENA_MIN) / ARENA_PER_BYTE ? SIZE_MAX : ARENA_MIN + n * ARENA_PER_BYTE);
-    const struct reading r = { &out->arena, error };
+    const struct reading r = { &out->arena, error, &exact };
     code = read(&r, root, out);
     json_decref(root);
     if (code != XTRACE_OK)
@@ -425,9 +434,9 @@ static int read_detail(const struct reading *r, const json_t *root, struct resul
 
 static int read_daily(const struct reading *r, const json_t *root, struct result *out) {
     int code = read_page(r, root, &out->v.daily.meta);
-    return code == XTRACE_OK
-               ? READ_LIST(r, json_object_get(root, "data"), xtrace_day, read_day, out->v.daily.days, out->v.daily.count)
-               : code;
+    return code == XTRACE_OK ? READ_LIST(r, json_object_get(root, "data"), xtrace_day, read_day, out->v.daily.days,
+                                         out->v.daily.count)
+                             : code;
 }
 
 static int read_metrics(const struct reading *r, const json_t *root, struct result *out) {
@@ -487,8 +496,11 @@ static void cut_copy(char *out, size_t room, const json_t *text) {
 }
 
 void answer_read_error(const char *json, size_t n, xtrace_error *error) {
-    json_t *root = parse(json, n);
+    struct exact exact;
+    json_t *root;
 
+    exact_init(&exact, random_u64(1));
+    root = parse(&exact, json, n);
     cut_copy(error->server_code, sizeof error->server_code, json_object_get(root, "code"));
     cut_copy(error->message, sizeof error->message, json_object_get(root, "message"));
     json_decref(root);

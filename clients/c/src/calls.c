@@ -39,8 +39,7 @@ static int policy_of(const struct xtrace_client *c, const xtrace_call *call, str
 
 static void wait_ms(int ms) {
     struct timespec t = { ms / 1000, (long)(ms % 1000) * 1000000 };
-    while (nanosleep(&t, &t) != 0) {
-    }
+    while (nanosleep(&t, &t) != 0) {}
 }
 
 /* On XTRACE_OK the answer's status is 2xx. The caller ends *a with answer_done in any case. */
@@ -124,14 +123,14 @@ static int add_list(struct buf *b, const char *name, const char *const *list, si
     return XTRACE_OK;
 }
 
-#define QUERY_INIT(T)                                                        \
-    void T##_init_sized(T *query, size_t size) {                             \
-        T q;                                                                 \
-        memset(&q, 0, sizeof q);                                             \
-        q.from = q.to = XTRACE_TIME_NONE;                                    \
-        memset(query, 0, size);                                              \
-        memcpy(query, &q, size < sizeof q ? size : sizeof q);                \
-        memcpy(query, &size, sizeof size);                                   \
+#define QUERY_INIT(T)                                         \
+    void T##_init_sized(T *query, size_t size) {              \
+        T q;                                                  \
+        memset(&q, 0, sizeof q);                              \
+        q.from = q.to = XTRACE_TIME_NONE;                     \
+        memset(query, 0, size);                               \
+        memcpy(query, &q, size < sizeof q ? size : sizeof q); \
+        memcpy(query, &size, sizeof size);                    \
     }
 QUERY_INIT(xtrace_trace_query)
 QUERY_INIT(xtrace_daily_query)
@@ -175,9 +174,9 @@ static int get(struct xtrace_client *c, struct buf *b, const xtrace_call *call, 
 }
 
 /* Each reader through the type of pointers that get() knows. */
-#define READER(name, T)                                                                    \
-    static int read_##name(const char *json, size_t n, void **ret, xtrace_error *error) {  \
-        return answer_##name(json, n, (T **)ret, error);                                   \
+#define READER(name, T)                                                                   \
+    static int read_##name(const char *json, size_t n, void **ret, xtrace_error *error) { \
+        return answer_##name(json, n, (T **)ret, error);                                  \
     }
 READER(trace_list, xtrace_trace_list)
 READER(trace_detail, xtrace_trace_detail)

@@ -42,9 +42,8 @@ static bool header_safe(const char *s) {
 static int check_options(const xtrace_options *o, xtrace_error *error) {
     const struct {
         const char *name, *text;
-    } texts[] = { { "base_url", o->base_url },     { "token", o->token },
-                  { "public_key", o->public_key }, { "secret_key", o->secret_key },
-                  { "user_agent", o->user_agent }, { "proxy", o->proxy },
+    } texts[] = { { "base_url", o->base_url },     { "token", o->token },           { "public_key", o->public_key },
+                  { "secret_key", o->secret_key }, { "user_agent", o->user_agent }, { "proxy", o->proxy },
                   { "ca_file", o->ca_file } };
     const struct {
         const char *name;

@@ -31,18 +31,18 @@ struct http_request {
     const char *body;   /* POST: JSON */
     size_t body_bytes;
     bool gzipped;
-    bool once;           /* on a connection of its own, so that libcurl never repeats it behind our back */
-    int64_t deadline_ns; /* monotonic */
-    int timeout_ms;      /* of this request; the deadline holds, too */
+    bool once;                /* on a connection of its own, so that libcurl never repeats it behind our back */
+    int64_t deadline_ns;      /* monotonic */
+    int timeout_ms;           /* of this request; the deadline holds, too */
     const _Atomic int *abort; /* not 0: break off; may be NULL */
 };
 
 struct http_answer {
     int code; /* XTRACE_OK: there is an answer, whatever its status */
     int status, retry_after_s;
-    bool sent;       /* some of the request may have reached the server */
+    bool sent;         /* some of the request may have reached the server */
     bool takes_traces; /* the server takes several traces in one native batch (header X-Xtrace-Accepts) */
-    struct buf body; /* answer_done frees */
+    struct buf body;   /* answer_done frees */
 };
 void answer_done(struct http_answer *a);
 

@@ -194,8 +194,8 @@ static enum verdict send_one(struct xtrace_sender *s, struct record **r, size_t 
             return v;
         if (gzipped && !s->gzip)
             continue; /* the same without compression, at once */
-        const int wait = retry_wait_ms(s->o.retry_min_ms, s->o.retry_max_ms, attempt, after,
-                                       random_u64(sender_epoch(s)));
+        const int wait =
+            retry_wait_ms(s->o.retry_min_ms, s->o.retry_max_ms, attempt, after, random_u64(sender_epoch(s)));
         log_to(&s->client->logger, attempt == 1 ? XTRACE_LOG_WARN : XTRACE_LOG_INFO,
                "%zu records wait: %s; again in %d ms", n, error.message, wait);
         if (!sender_wait(s, wait))

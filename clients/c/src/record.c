@@ -19,7 +19,8 @@ struct field {
     size_t at, count;
 };
 
-#define T(name, type, field) { name, type, false, offsetof(xtrace_trace, field), 0 }
+#define T(name, type, field) \
+    { name, type, false, offsetof(xtrace_trace, field), 0 }
 static const struct field trace_fields[] = {
     { "id", F_ID, true, offsetof(xtrace_trace, id), 0 },
     T("timestamp", F_TIME, timestamp),
@@ -40,7 +41,8 @@ static const struct field trace_fields[] = {
     T("latency", F_F64, latency),
     T("totalCost", F_F64, total_cost),
 };
-#define O(name, type, field) { name, type, false, offsetof(xtrace_observation, field), 0 }
+#define O(name, type, field) \
+    { name, type, false, offsetof(xtrace_observation, field), 0 }
 static const struct field observation_fields[] = {
     { "id", F_ID, true, offsetof(xtrace_observation, id), 0 },
     { "traceId", F_ID, true, offsetof(xtrace_observation, trace_id), 0 },
@@ -102,8 +104,10 @@ static const struct shape {
 /* ---- defaults ---- */
 
 static size_t field_bytes(enum field_type t) {
-    return t == F_BOOL ? sizeof(int) : t == F_TIME || t == F_I64 ? sizeof(int64_t)
-                                   : t == F_F64 || t == F_NUMBER ? sizeof(double) : sizeof(void *);
+    return t == F_BOOL                   ? sizeof(int)
+           : t == F_TIME || t == F_I64   ? sizeof(int64_t)
+           : t == F_F64 || t == F_NUMBER ? sizeof(double)
+                                         : sizeof(void *);
 }
 
 void record_init(enum record_kind kind, void *v, size_t size) {
@@ -238,8 +242,7 @@ static int check_field(struct checking *c, const struct field *f, const void *v)
             return bad(c, f->name, "not a UUID");
         return check_text(c, f->name, text, f->type == F_JSON);
     case F_TAGS:
-    case F_LABELS:
-        return check_list(c, f, v);
+    case F_LABELS: return check_list(c, f, v);
     case F_F64:
     case F_NUMBER:
         number = CMEMBER(double, v, f);
@@ -249,8 +252,7 @@ static int check_field(struct checking *c, const struct field *f, const void *v)
     case F_BOOL:
         return CMEMBER(int, v, f) < -1 || CMEMBER(int, v, f) > 1 ? bad(c, f->name, "neither 1, 0 nor -1") : XTRACE_OK;
     case F_TIME:
-    case F_I64:
-        break;
+    case F_I64: break;
     }
     return XTRACE_OK;
 }
@@ -456,9 +458,7 @@ static void encode_field(struct json_writer *w, const struct field *f, const voi
             jw_kv_bool(w, f->name, CMEMBER(int, v, f) == 1);
         break;
     case F_TAGS:
-    case F_LABELS:
-        encode_list(w, f, v);
-        break;
+    case F_LABELS: encode_list(w, f, v); break;
     }
 }
 

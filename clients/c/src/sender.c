@@ -154,21 +154,11 @@ static bool start_thread(struct xtrace_sender *s) {
 void sender_settle(struct xtrace_sender *s, enum outcome outcome, size_t n) {
     lock(s);
     switch (outcome) {
-    case OUT_DELIVERED:
-        s->stats.delivered += n;
-        break;
-    case OUT_REFUSED:
-        s->stats.refused += n;
-        break;
-    case OUT_MEMORY:
-        s->stats.dropped_memory += n;
-        break;
-    case OUT_STOPPED:
-        s->stats.dropped_stopped += n;
-        break;
-    case OUT_UNCERTAIN:
-        s->stats.dropped_uncertain += n;
-        break;
+    case OUT_DELIVERED: s->stats.delivered += n; break;
+    case OUT_REFUSED: s->stats.refused += n; break;
+    case OUT_MEMORY: s->stats.dropped_memory += n; break;
+    case OUT_STOPPED: s->stats.dropped_stopped += n; break;
+    case OUT_UNCERTAIN: s->stats.dropped_uncertain += n; break;
     }
     s->settled += n;
     pthread_cond_broadcast(&s->settled_cv);
@@ -209,6 +199,27 @@ void sender_lost(struct xtrace_sender *s, int code) {
     lock(s);
     count_lost(s, code);
     pthread_mutex_unlock(&s->mu);
+}
+
+const char *sender_keep(struct xtrace_sender *s, const char *text) {
+    struct kept *k;
+
+    if (!text)
+        return NULL;
+    lock(s);
+    for (k = s->kept; k && strcmp(k->text, text) != 0;)
+        k = k->next;
+    if (!k) {
+        const size_t n = strlen(text) + 1;
+        k = malloc(sizeof *k + n);
+        if (k) {
+            memcpy(k->text, text, n);
+            k->next = s->kept;
+            s->kept = k;
+        }
+    }
+    pthread_mutex_unlock(&s->mu);
+    return k ? k->text : NULL;
 }
 
 static int add(struct xtrace_sender *s, struct record *r) {
@@ -313,6 +324,10 @@ static int check_options(const xtrace_sender_options *o, xtrace_error *error) {
 }
 
 static void sender_free(struct xtrace_sender *s) {
+    for (struct kept *k = s->kept, *next; k; k = next) {
+        next = k->next;
+        free(k);
+    }
     fork_guard_free(s->guard);
     pthread_mutex_destroy(&s->mu);
     pthread_cond_destroy(&s->wake);

@@ -11,6 +11,11 @@
 #include "client.h"
 #include "record.h"
 
+struct kept {
+    struct kept *next;
+    char text[];
+};
+
 struct xtrace_sender {
     struct xtrace_client *client;
     xtrace_sender_options o;
@@ -18,7 +23,7 @@ struct xtrace_sender {
     _Atomic int abort; /* the last deadline has passed: requests break off */
 
     pthread_mutex_t mu;
-    pthread_cond_t wake;    /* the thread: work, a flush, a stop */
+    pthread_cond_t wake;       /* the thread: work, a flush, a stop */
     pthread_cond_t settled_cv; /* flushers and stop */
     struct record *head, *tail;
     int64_t oldest_ns; /* when the first of the queue came, about */
@@ -29,12 +34,16 @@ struct xtrace_sender {
     pthread_t thread;
     xtrace_sender_stats stats; /* without `pending` */
 
+    struct kept *kept; /* texts that queued records point to, of tracers that may be gone */
+
     bool gzip, takes_traces; /* the thread's own: what the server is known to take */
     struct buf body, packed; /* the thread's own */
 };
 
 /* Hands a record over; takes ownership in any case. XTRACE_OK, XTRACE_EFULL, XTRACE_ESTOPPED, XTRACE_ENOMEM. */
 int sender_add(struct xtrace_sender *s, struct record *r);
+/* The sender's copy of a text, one for all that are equal; lives as long as the sender. NULL: no memory, or no text. */
+const char *sender_keep(struct xtrace_sender *s, const char *text);
 /* Counts records that came to nothing before they reached the queue. */
 void sender_lost(struct xtrace_sender *s, int code);
 /* Epoch of the process (process.h); puts a child's copy in order first. */

@@ -47,12 +47,12 @@ static int keep_quoted(struct xtrace_span *s, const char *text, const char **ret
     return code;
 }
 
-#define RECORDING(s)                   \
-    do {                               \
-        if (!(s))                      \
-            return XTRACE_EINVAL;      \
-        if (!(s)->record)              \
-            return XTRACE_OK;          \
+#define RECORDING(s)              \
+    do {                          \
+        if (!(s))                 \
+            return XTRACE_EINVAL; \
+        if (!(s)->record)         \
+            return XTRACE_OK;     \
     } while (0)
 
 int xtrace_span_set_input(xtrace_span *s, const char *text) {
@@ -176,11 +176,11 @@ int xtrace_span_set_type(xtrace_span *s, const char *type) {
 
 /* ---- of the trace ---- */
 
-#define TRACE_TEXT(s, text)                                                                         \
-    do {                                                                                            \
-        RECORDING(s);                                                                               \
-        if (!(text) || !utf8_valid(str_c(text)) || !has_room((s), strlen(text)))                    \
-            return XTRACE_EINVAL;                                                                   \
+#define TRACE_TEXT(s, text)                                                      \
+    do {                                                                         \
+        RECORDING(s);                                                            \
+        if (!(text) || !utf8_valid(str_c(text)) || !has_room((s), strlen(text))) \
+            return XTRACE_EINVAL;                                                \
     } while (0)
 
 int xtrace_span_set_user(xtrace_span *s, const char *user_id) {

@@ -16,16 +16,9 @@ void xtrace_tracer_options_init_sized(xtrace_tracer_options *options, size_t siz
     memcpy(options, &o, size < sizeof o ? size : sizeof o);
 }
 
-static char *copy(const char *text, bool *ok) {
-    char *s = text ? strdup(text) : NULL;
-    *ok = *ok && (s || !text);
-    return s;
-}
-
 xtrace_tracer *xtrace_tracer_new(xtrace_sender *sender, const xtrace_tracer_options *options, xtrace_error *error) {
     xtrace_tracer_options o;
     struct xtrace_tracer *t;
-    bool ok = true;
 
     error_clear(error);
     xtrace_tracer_options_init(&o);
@@ -61,12 +54,13 @@ xtrace_tracer *xtrace_tracer_new(xtrace_sender *sender, const xtrace_tracer_opti
         t->sender = sender;
         t->sample_rate = o.sample_rate;
         t->span_duration = o.span_duration != 0;
-        t->environment = copy(o.environment, &ok);
-        t->release = copy(o.release, &ok);
-        t->version = copy(o.version, &ok);
-        t->project_id = copy(o.project_id, &ok);
+        t->environment = sender_keep(sender, o.environment);
+        t->release = sender_keep(sender, o.release);
+        t->version = sender_keep(sender, o.version);
+        t->project_id = sender_keep(sender, o.project_id);
     }
-    if (!t || !ok) {
+    if (!t || !t->environment != !o.environment || !t->release != !o.release || !t->version != !o.version ||
+        !t->project_id != !o.project_id) {
         xtrace_tracer_free(t);
         error_set(error, XTRACE_ENOMEM, "no memory");
         return NULL;
@@ -74,15 +68,7 @@ xtrace_tracer *xtrace_tracer_new(xtrace_sender *sender, const xtrace_tracer_opti
     return t;
 }
 
-void xtrace_tracer_free(xtrace_tracer *t) {
-    if (!t)
-        return;
-    free(t->environment);
-    free(t->release);
-    free(t->version);
-    free(t->project_id);
-    free(t);
-}
+void xtrace_tracer_free(xtrace_tracer *t) { free(t); }
 
 /* ---- the thread's chain ---- */
 

@@ -12,7 +12,7 @@ struct xtrace_tracer {
     struct xtrace_sender *sender;
     double sample_rate;
     bool span_duration;
-    char *environment, *release, *version, *project_id;
+    const char *environment, *release, *version, *project_id; /* the sender's: records outlive the tracer */
 };
 
 struct trace_shared {
@@ -33,8 +33,8 @@ struct xtrace_span {
     struct xtrace_span *below;
     const void *owner; /* of the chain it is in; NULL: in none */
     _Atomic bool ended;
-    bool root;    /* the first of its trace in this process */
-    bool has_ids; /* context is valid */
+    bool root;     /* the first of its trace in this process */
+    bool has_ids;  /* context is valid */
     bool is_event; /* a moment: it has no end and no duration */
     int64_t start_mono_ns;
     uint64_t epoch; /* of the process that started it */
