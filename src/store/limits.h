@@ -15,6 +15,9 @@
 #define SAMPLE_HOT_SETS 262144
 #define SAMPLE_HOT_TEXT (16u << 20) /* bytes of label text */
 #define SAMPLE_PACK_POINTS 8192     /* of one part of a generation */
+/* What a query of samples keeps of one pass over the points (store/series_pass.c): beyond it, it takes several. */
+#define SERIES_PASS_VALUES (4u << 20)    /* values, for percentiles */
+#define SERIES_PASS_REPLACING (1u << 20) /* points that may be replaced */
 /* Checkpoints (store/sqlite/checkpoint.c): frames of 4 KB in the log. */
 #define CHECKPOINT_FRAMES 10000
 #else
@@ -27,5 +30,7 @@
 #define SAMPLE_HOT_SETS 100
 #define SAMPLE_HOT_TEXT (8u << 10)
 #define SAMPLE_PACK_POINTS 64
+#define SERIES_PASS_VALUES 2000
+#define SERIES_PASS_REPLACING 200
 #define CHECKPOINT_FRAMES 40
 #endif

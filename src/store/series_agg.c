@@ -3,43 +3,20 @@
  *  1. A group is one series of the answer: a label set, or a value of the group_by label. Engines hold its number, so a
  *     number is never given to another group; a group that can't be in the answer any more is freed and its number
  *     leads nowhere (groups[i] == NULL).
- *  2. Only the first max_series groups that have points can be in the answer. Once there are far more, the text of the
- *     last one that can is the `limit`: what sorts behind it is dropped, now and later. It only moves forward.
- *  3. So memory depends on the answer, not on what was fed, except for the values that percentiles must keep. */
-#include "store/series_agg.h"
-
+ *  2. A group is made for a set that has points. Only the first max_series of them can be in the answer. Once there are
+ *     far more, the text of the last one that can is the `limit`: what sorts behind it is dropped, now and later. It only
+ *     moves forward.
+ *  3. So memory depends on the answer, not on what was fed, except for what series_pass.c keeps, which is bounded. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/map.h"
-#include "store/series_cell.h"
+#include "store/series_sink.h"
 
-#define CUT_GROUP (SIZE_MAX - 1) /* sorts behind the limit: its points count for latest and truncated alone */
 #define SCRATCH_MAX (512u << 20) /* bytes of one label set as JSON */
 #define TABLE_FIRST 128
 #define PRUNE_SLACK 64
-
-struct group {
-    struct str labels; /* malloc'd JSON text */
-    struct str value;  /* grouped: the label's value, malloc'd; absent: without the label */
-    uint64_t hash;     /* of what tells it from the others: value or labels */
-    struct buckets buckets;
-};
-
-struct series_sink {
-    const struct series_query *q;
-    struct budget mem;
-    struct group **groups;
-    size_t ngroups, cap_groups, live; /* live: not dropped */
-    size_t *table;                    /* open addressing: number of a group + 1; 0: free */
-    size_t cap_table;                 /* power of two; at most half full of live groups */
-    size_t prune_at;                  /* live groups at which dropping is tried */
-    struct str limit;                 /* malloc'd; absent: none yet */
-    struct arena scratch;
-    int64_t latest, arrivals;
-    bool truncated;
-    struct series_result *results; /* max_series of them, once finished */
-};
+#define GROUPS_MAX (1u << 30) /* ever made by one query */
 
 /* ---- memory ---- */
 
@@ -60,7 +37,7 @@ static void sink_drop(struct series_sink *s, struct str text) {
 }
 
 static void group_free(struct series_sink *s, struct group *g) {
-    buckets_free(&g->buckets, &s->mem, s->q->agg);
+    buckets_free(&g->buckets, &s->mem);
     sink_drop(s, g->labels);
     sink_drop(s, g->value);
     budget_release(&s->mem, g, 1, sizeof *g);
@@ -72,7 +49,10 @@ struct series_sink *series_sink_new(const struct series_query *q, size_t max_byt
         return NULL;
     s->q = q;
     s->mem.max = max_bytes;
+    s->axis = axis_of(q);
     s->latest = TIME_NONE;
+    s->from = q->from;
+    s->to = q->to;
     s->prune_at = q->max_series * 2 + PRUNE_SLACK;
     arena_init(&s->scratch, SCRATCH_MAX);
     return s;
@@ -81,9 +61,10 @@ struct series_sink *series_sink_new(const struct series_query *q, size_t max_byt
 void series_sink_free(struct series_sink *s) {
     if (!s)
         return;
-    for (size_t i = 0; i < s->ngroups; i++)
+    for (uint32_t i = 0; i < s->ngroups; i++)
         if (s->groups[i])
             group_free(s, s->groups[i]);
+    passes_free(s);
     for (size_t i = 0; s->results && i < s->q->max_series; i++)
         free((void *)(uintptr_t)s->results[i].values);
     free(s->results);
@@ -136,10 +117,10 @@ static struct str group_text(struct series_sink *s, const struct label *labels, 
 }
 
 /* The slot of the table that holds this group, or the free one where it belongs. The table is there and not full. */
-static size_t *table_slot(const struct series_sink *s, uint64_t hash, struct str value, struct str labels) {
+static uint32_t *table_slot(const struct series_sink *s, uint64_t hash, struct str value, struct str labels) {
     size_t mask = s->cap_table - 1;
     for (size_t i = (size_t)hash & mask;; i = (i + 1) & mask) {
-        size_t at = s->table[i];
+        uint32_t at = s->table[i];
         if (at == 0)
             return &s->table[i];
         const struct group *g = s->groups[at - 1];
@@ -153,14 +134,14 @@ static bool table_rebuild(struct series_sink *s) {
     size_t cap = TABLE_FIRST;
     while (cap < s->live * 4)
         cap *= 2;
-    size_t *table = budget_resize(&s->mem, NULL, 0, cap, sizeof *table);
+    uint32_t *table = budget_resize(&s->mem, NULL, 0, cap, sizeof *table);
     if (!table)
         return false;
     memset(table, 0, cap * sizeof *table);
     budget_release(&s->mem, s->table, s->cap_table, sizeof *table);
     s->table = table;
     s->cap_table = cap;
-    for (size_t i = 0; i < s->ngroups; i++) {
+    for (uint32_t i = 0; i < s->ngroups; i++) {
         const struct group *g = s->groups[i];
         if (g)
             *table_slot(s, g->hash, g->value, g->labels) = i + 1;
@@ -173,54 +154,84 @@ static int by_labels(const void *a, const void *b) {
     return str_cmp((*x)->labels, (*y)->labels);
 }
 
-/* Groups with points in order of their text, an array of s->live elements (to be released). NULL: no memory. */
-static struct group **groups_sorted(struct series_sink *s, size_t *ret_n) {
+/* Groups in order of their text, an array of s->live elements (to be released). NULL: no memory. */
+static struct group **groups_sorted(struct series_sink *s) {
     struct group **list = budget_resize(&s->mem, NULL, 0, s->live, sizeof *list);
     if (!list)
         return NULL;
     size_t n = 0;
-    for (size_t i = 0; i < s->ngroups; i++)
-        if (s->groups[i] && s->groups[i]->buckets.n > 0)
+    for (uint32_t i = 0; i < s->ngroups; i++)
+        if (s->groups[i])
             list[n++] = s->groups[i];
     qsort(list, n, sizeof *list, by_labels);
-    *ret_n = n;
     return list;
 }
 
-static void groups_drop_behind(struct series_sink *s) {
-    for (size_t i = 0; i < s->ngroups; i++) {
-        if (s->groups[i] && str_cmp(s->groups[i]->labels, s->limit) > 0) {
-            group_free(s, s->groups[i]);
-            s->groups[i] = NULL;
-            s->live--;
-        }
-    }
+static void group_drop(struct series_sink *s, uint32_t i) {
+    group_free(s, s->groups[i]);
+    s->groups[i] = NULL;
+    s->live--;
 }
 
-/* Drops groups that can't be in the answer, when enough others have points (invariant 2). */
+/* Drops groups that can't be in the answer, when there are enough others (invariant 2). */
 static bool groups_prune(struct series_sink *s) {
-    size_t n = 0, held = s->live;
-    struct group **list = groups_sorted(s, &n);
+    size_t n = s->live, most = s->q->max_series;
+    struct group **list = groups_sorted(s);
+    struct str limit;
     bool ok = list != NULL;
-    if (ok && n > s->q->max_series && s->q->max_series > 0) {
-        struct str limit;
-        ok = sink_copy(s, list[s->q->max_series - 1]->labels, &limit);
+    if (ok && n > most && most > 0) {
+        ok = sink_copy(s, list[most - 1]->labels, &limit);
         if (ok) {
             sink_drop(s, s->limit);
             s->limit = limit;
             s->truncated = true;
         }
     }
-    budget_release(&s->mem, list, held, sizeof *list);
-    if (ok && str_has(s->limit))
-        groups_drop_behind(s);
+    budget_release(&s->mem, list, n, sizeof *list);
+    for (uint32_t i = 0; ok && str_has(s->limit) && i < s->ngroups; i++)
+        if (s->groups[i] && str_cmp(s->groups[i]->labels, s->limit) > 0)
+            group_drop(s, i);
     s->prune_at = s->live * 2 + PRUNE_SLACK;
     return ok && table_rebuild(s);
 }
 
-static size_t group_add(struct series_sink *s, struct str labels, struct str value, uint64_t hash) {
+/* Those without points are none: somebody asked for them and fed nothing that counts. */
+static void groups_drop_empty(struct series_sink *s) {
+    for (uint32_t i = 0; i < s->ngroups; i++)
+        if (s->groups[i] && buckets_count(&s->groups[i]->buckets, &s->axis) == 0)
+            group_drop(s, i);
+}
+
+bool sink_choose(struct series_sink *s) {
+    if (s->chosen)
+        return true;
+    groups_drop_empty(s);
+    s->chosen = true;
+    if (s->live == 0)
+        return table_rebuild(s);
+    size_t n = s->live, most = s->q->max_series;
+    struct group **list = groups_sorted(s);
+    for (size_t i = 0; list && i < n; i++) {
+        list[i]->chosen = i < most;
+        if (i < most)
+            buckets_trim(&list[i]->buckets, &s->axis, s->q->max_points);
+        s->truncated = s->truncated || i >= most || list[i]->buckets.cut;
+    }
+    bool ok = list != NULL;
+    budget_release(&s->mem, list, n, sizeof *list);
+    for (uint32_t i = 0; ok && i < s->ngroups; i++)
+        if (s->groups[i] && !s->groups[i]->chosen)
+            group_drop(s, i);
+    return ok && table_rebuild(s);
+}
+
+static uint32_t group_add(struct series_sink *s, struct str labels, struct str value, uint64_t hash) {
+    if (s->ngroups == GROUPS_MAX) {
+        s->mem.failed = XT_ETOOBIG;
+        return SERIES_NO_GROUP;
+    }
     if (s->ngroups == s->cap_groups) {
-        size_t cap = s->cap_groups ? s->cap_groups * 2 : 64;
+        uint32_t cap = s->cap_groups ? s->cap_groups * 2 : 64;
         struct group **more = budget_resize(&s->mem, s->groups, s->cap_groups, cap, sizeof *more);
         if (!more)
             return SERIES_NO_GROUP;
@@ -242,92 +253,75 @@ static size_t group_add(struct series_sink *s, struct str labels, struct str val
 }
 
 /* A set whose group the table does not hold. */
-static size_t group_new(struct series_sink *s, struct str text, struct str value, uint64_t hash) {
+static uint32_t group_new(struct series_sink *s, struct str text, struct str value, uint64_t hash) {
     if (!str_has(text)) {
         s->mem.failed = s->mem.failed == XT_OK ? XT_ENOMEM : s->mem.failed;
         return SERIES_NO_GROUP;
     }
     if (s->live >= s->prune_at && !groups_prune(s))
         return SERIES_NO_GROUP;
-    if (str_has(s->limit) && str_cmp(text, s->limit) > 0)
+    if (s->chosen || (str_has(s->limit) && str_cmp(text, s->limit) > 0))
         return CUT_GROUP;
     return group_add(s, text, value, hash);
 }
 
-size_t series_sink_set(struct series_sink *s, const struct label *labels, size_t nlabels) {
+static bool table_ready(struct series_sink *s) {
+    return s->mem.failed == XT_OK && ((s->cap_table > 0 && s->live * 2 < s->cap_table) || table_rebuild(s));
+}
+
+uint32_t series_sink_value(struct series_sink *s, struct str value) {
+    if (!table_ready(s))
+        return SERIES_NO_GROUP;
+    uint64_t hash = map_hash(str_has(value) ? value : STR_LIT(""));
+    uint32_t at = *table_slot(s, hash, value, STR_NONE);
+    return at != 0 ? at - 1 : group_new(s, group_text(s, NULL, 0, value), value, hash);
+}
+
+uint32_t series_sink_set(struct series_sink *s, const struct label *labels, size_t nlabels) {
     if (s->mem.failed != XT_OK || !series_sink_wants(s, labels, nlabels))
         return SERIES_NO_GROUP;
-    if ((s->cap_table == 0 || s->live * 2 >= s->cap_table) && !table_rebuild(s))
+    if (s->q->grouped)
+        return series_sink_value(s, group_value(s->q, labels, nlabels));
+    if (!table_ready(s))
         return SERIES_NO_GROUP;
-    struct str value = STR_NONE, text = STR_NONE;
-    bool grouped = s->q->grouped;
-    if (grouped)
-        value = group_value(s->q, labels, nlabels);
-    else if (!str_has(text = group_text(s, labels, nlabels, value)))
-        return group_new(s, text, value, 0);
-    struct str name = grouped ? value : text;
-    uint64_t hash = map_hash(str_has(name) ? name : STR_LIT(""));
-    size_t at = *table_slot(s, hash, value, text);
-    if (at != 0)
-        return at - 1;
-    return group_new(s, grouped ? group_text(s, labels, nlabels, value) : text, value, hash);
-}
-
-/* ---- points ---- */
-
-bool series_sink_arrival(struct series_sink *s, size_t group, int64_t timestamp, int64_t arrival, double value) {
-    if (s->mem.failed != XT_OK)
-        return false;
-    if (group == SERIES_NO_GROUP || timestamp < s->q->from || timestamp > s->q->to)
-        return true;
-    if (s->latest == TIME_NONE || timestamp > s->latest)
-        s->latest = timestamp;
-    struct group *g = group == CUT_GROUP ? NULL : s->groups[group];
-    if (!g) {
-        s->truncated = true;
-        return true;
-    }
-    return buckets_add(&g->buckets, &s->mem, s->q, timestamp, arrival, value);
-}
-
-bool series_sink_point(struct series_sink *s, size_t group, int64_t timestamp, double value) {
-    return series_sink_arrival(s, group, timestamp, s->arrivals++, value);
+    struct str text = group_text(s, labels, nlabels, STR_NONE);
+    if (!str_has(text))
+        return group_new(s, text, STR_NONE, 0);
+    if (str_has(s->limit) && str_cmp(text, s->limit) > 0)
+        return CUT_GROUP;
+    uint64_t hash = map_hash(text);
+    uint32_t at = *table_slot(s, hash, STR_NONE, text);
+    return at != 0 ? at - 1 : group_new(s, text, STR_NONE, hash);
 }
 
 /* ---- results ---- */
 
-/* The newest max_points of one group; older buckets may still be there (see series_cell.c). */
 static bool result_fill(struct series_sink *s, struct group *g, struct series_result *ret) {
-    struct buckets *k = &g->buckets;
-    size_t n = k->n < s->q->max_points ? k->n : s->q->max_points, skip = k->n - n;
+    size_t n = buckets_count(&g->buckets, &s->axis), at = 0;
     struct series_value *values = budget_resize(&s->mem, NULL, 0, n, sizeof *values);
     if (!values)
         return false;
     for (size_t i = 0; i < n; i++) {
-        values[i].timestamp = k->starts[skip + i];
-        values[i].value = buckets_value(k, skip + i, s->q->agg);
+        const struct cell *c = buckets_next(&g->buckets, &s->axis, &at, &values[i].timestamp);
+        values[i].value = cell_value(c, s->q->agg);
     }
-    s->truncated = s->truncated || k->cut || skip > 0;
     *ret = (struct series_result){ g->labels, values, n };
     return true;
 }
 
 static bool results_build(struct series_sink *s, size_t *ret_n) {
-    if (s->live == 0 || s->q->max_series == 0)
+    if (!sink_choose(s))
+        return false;
+    groups_drop_empty(s); /* a slice may have found nothing */
+    size_t n = s->live;
+    if (n == 0)
         return true;
-    size_t n = 0, held = s->live;
-    struct group **list = groups_sorted(s, &n);
-    s->results = list ? budget_resize(&s->mem, NULL, 0, s->q->max_series, sizeof *s->results) : NULL;
-    if (s->results)
-        memset(s->results, 0, s->q->max_series * sizeof *s->results);
+    struct group **list = groups_sorted(s);
+    s->results = list ? budget_zeroed(&s->mem, s->q->max_series, sizeof *s->results) : NULL;
     bool ok = s->results != NULL;
-    if (n > s->q->max_series) {
-        n = s->q->max_series;
-        s->truncated = true;
-    }
     for (size_t i = 0; ok && i < n; i++)
         ok = result_fill(s, list[i], &s->results[i]);
-    budget_release(&s->mem, list, held, sizeof *list);
+    budget_release(&s->mem, list, n, sizeof *list);
     *ret_n = n;
     return ok;
 }
@@ -335,7 +329,12 @@ static bool results_build(struct series_sink *s, size_t *ret_n) {
 enum xt_code series_sink_finish(struct series_sink *s, const struct series_result **ret, size_t *ret_n,
                                 int64_t *ret_latest, bool *ret_truncated, struct xt_err *err) {
     size_t n = 0;
-    if (s->mem.failed != XT_OK || !results_build(s, &n)) {
+    bool ok = s->mem.failed == XT_OK && (s->settled || passes_settle(s));
+    if (ok && !s->settled && s->mode != PASS_COLLECT) {
+        s->mem.failed = XT_ETOOBIG; /* nobody asked series_sink_again */
+        ok = false;
+    }
+    if (!ok || !results_build(s, &n)) {
         if (s->mem.failed == XT_ETOOBIG)
             return xt_fail(err, XT_ETOOBIG, "too many points for one query: narrow the range or filter by labels");
         return xt_fail(err, XT_ENOMEM, "out of memory");

@@ -1,8 +1,9 @@
 /* series_cell.c -- points into buckets, buckets into values.
  *
- *  1. Buckets are a sorted array: sparse ranges cost what they hold. Only the newest max_points can be in the answer, so
- *     at twice as many the older half goes, and an older one is not taken in any more.
- *  2. Percentiles keep their values, everything else a cell of fixed size.
+ *  1. Buckets of a short range are an array of all of them; else a sorted array of those that have points: sparse ranges
+ *     cost what they hold. There only the newest max_points can be in the answer, so at twice as many the older half goes,
+ *     and an older one is not taken in any more.
+ *  2. Cells are of fixed size; the values that percentiles need lie in series_pass.c.
  *  3. Sums are plain additions of doubles in the order of feeding, percentiles interpolate like percentile_cont: the
  *     results are those of the original's database, to the last digit. Where it would overflow we stay finite. */
 #include "store/series_cell.h"
@@ -14,26 +15,7 @@
 
 #include "base/clock.h"
 
-#define OVERFLOW_SCALE 0x1p-64 /* sums of this share of the values stay finite for 2^64 values */
-
-/* One bucket. `n` counts points; the rest by aggregate. */
-struct cell {
-    uint64_t n;
-    union {
-        struct {                /* avg, sum */
-            double sum, scaled; /* scaled: sum of value * OVERFLOW_SCALE */
-        } add;
-        struct { /* last; min and max use the value alone */
-            int64_t timestamp, arrival;
-            double value;
-        } one;
-        struct {          /* percentiles */
-            double *list; /* NULL while n == 1: the value is in `first` */
-            size_t cap;
-            double first;
-        } all;
-    };
-};
+#define AXIS_MAX 4096
 
 /* ---- memory ---- */
 
@@ -51,27 +33,42 @@ void *budget_resize(struct budget *b, void *p, size_t old_n, size_t n, size_t si
     return more;
 }
 
+void *budget_zeroed(struct budget *b, size_t n, size_t size) {
+    void *p = NULL;
+    enum xt_code code = XT_ETOOBIG;
+    if (b->failed == XT_OK && n <= (b->max - b->used) / size) {
+        code = XT_ENOMEM;
+        p = alloc_should_fail() ? NULL : calloc(n, size);
+    }
+    if (p)
+        b->used += n * size;
+    else if (b->failed == XT_OK)
+        b->failed = code;
+    return p;
+}
+
 void budget_release(struct budget *b, void *p, size_t n, size_t size) {
     if (p)
         b->used -= n * size;
     free(p);
 }
 
-static void lists_free(struct buckets *k, struct budget *b, size_t from, size_t to, enum series_agg agg) {
-    if (agg < AGG_P50)
-        return;
-    for (size_t i = from; i < to; i++)
-        budget_release(b, k->cells[i].all.list, k->cells[i].all.cap, sizeof(double));
-}
-
-void buckets_free(struct buckets *k, struct budget *b, enum series_agg agg) {
-    lists_free(k, b, 0, k->n, agg);
+void buckets_free(struct buckets *k, struct budget *b) {
     budget_release(b, k->starts, k->cap, sizeof *k->starts);
     budget_release(b, k->cells, k->cap, sizeof *k->cells);
     *k = (struct buckets){ 0 };
 }
 
 /* ---- filling ---- */
+
+struct axis axis_of(const struct series_query *q) {
+    int64_t base = time_floor(q->from, q->step);
+    struct axis x = { .base = base, .step = (uint64_t)q->step, .inverse = 1.0 / (double)q->step };
+    uint64_t buckets = ((uint64_t)q->to - (uint64_t)base) / x.step + 1;
+    /* At the very start of time floors are cut off, so that buckets are not equally long. */
+    x.span = base > TIME_MIN && q->from <= q->to && buckets <= AXIS_MAX ? (size_t)buckets : 0;
+    return x;
+}
 
 /* Index of the first bucket that starts at or after `start`. */
 static size_t bucket_find(const struct buckets *k, int64_t start) {
@@ -110,7 +107,6 @@ static bool bucket_insert(struct buckets *k, struct budget *b, const struct seri
     size_t keep = q->max_points;
     if (k->n >= keep * 2) {
         size_t old = k->n - keep;
-        lists_free(k, b, 0, old, q->agg);
         memmove(k->starts, k->starts + old, keep * sizeof *k->starts);
         memmove(k->cells, k->cells + old, keep * sizeof *k->cells);
         k->n = keep;
@@ -128,83 +124,77 @@ static bool bucket_insert(struct buckets *k, struct budget *b, const struct seri
     return true;
 }
 
-/* Keeps the value of the c->n-th point, which is not yet counted. */
-static bool list_add(struct cell *c, struct budget *b, double value) {
-    if (c->n == 0) {
-        c->all.first = value;
-        return true;
-    }
-    if (c->n >= c->all.cap) {
-        size_t cap = c->all.cap ? c->all.cap * 2 : 4;
-        double *list = budget_resize(b, c->all.list, c->all.cap, cap, sizeof *list);
-        if (!list)
-            return false;
-        list[0] = c->n == 1 ? c->all.first : list[0];
-        c->all.list = list;
-        c->all.cap = cap;
-    }
-    c->all.list[c->n] = value;
-    return true;
-}
-
-static bool cell_add(struct cell *c, struct budget *b, enum series_agg agg, int64_t timestamp, int64_t arrival,
-                     double value) {
-    bool first = c->n == 0;
-    switch (agg) {
-    case AGG_AVG:
-    case AGG_SUM:
-        /* A lone -0.0 stays what it is as a sum; an average starts from 0.0. */
-        c->add.sum = first && agg == AGG_SUM ? value : c->add.sum + value;
-        c->add.scaled += value * OVERFLOW_SCALE;
-        break;
-    case AGG_MAX:
-        if (first || value > c->one.value)
-            c->one.value = value;
-        break;
-    case AGG_MIN:
-        if (first || value < c->one.value)
-            c->one.value = value;
-        break;
-    case AGG_LAST:
-        if (first || timestamp > c->one.timestamp || (timestamp == c->one.timestamp && arrival >= c->one.arrival)) {
-            c->one.timestamp = timestamp;
-            c->one.arrival = arrival;
-            c->one.value = value;
-        }
-        break;
-    case AGG_P50:
-    case AGG_P90:
-    case AGG_P99:
-        if (!list_add(c, b, value))
-            return false;
-        break;
-    }
-    c->n++;
-    return true;
-}
-
 /* Does the bucket of the previous point hold this one too? Saves most divisions. */
 static bool in_last(const struct buckets *k, int64_t timestamp, int64_t step) {
     return k->last < k->n && k->starts[k->last] != TIME_MIN &&
            (uint64_t)timestamp - (uint64_t)k->starts[k->last] < (uint64_t)step;
 }
 
-bool buckets_add(struct buckets *k, struct budget *b, const struct series_query *q, int64_t timestamp, int64_t arrival,
-                 double value) {
-    if (!in_last(k, timestamp, q->step)) {
-        int64_t start = time_floor(timestamp, q->step);
+struct cell *buckets_cell(struct buckets *k, struct budget *b, const struct axis *x, const struct series_query *q,
+                          int64_t t) {
+    if (x->span) {
+        if (!k->cells) {
+            k->cells = budget_zeroed(b, x->span, sizeof *k->cells);
+            k->cap = k->cells ? x->span : 0;
+        }
+        return k->cells ? &k->cells[axis_at(x, t)] : NULL;
+    }
+    if (!in_last(k, t, q->step)) {
+        int64_t start = time_floor(t, q->step);
         size_t at = bucket_find(k, start);
         if (at == k->n || k->starts[at] != start) {
             if (k->n >= q->max_points && at <= k->n - q->max_points) {
                 k->cut = true; /* older than the newest max_points */
-                return true;
+                return NULL;
             }
             if (!bucket_insert(k, b, q, start, &at))
-                return false;
+                return NULL;
         }
         k->last = at;
     }
-    return cell_add(&k->cells[k->last], b, q->agg, timestamp, arrival, value);
+    return &k->cells[k->last];
+}
+
+/* ---- looking ---- */
+
+struct cell *buckets_find(const struct buckets *k, const struct axis *x, const struct series_query *q, int64_t t) {
+    if (x->span)
+        return k->cells ? &k->cells[axis_at(x, t)] : NULL;
+    int64_t start = time_floor(t, q->step);
+    size_t at = bucket_find(k, start);
+    return at < k->n && k->starts[at] == start ? &k->cells[at] : NULL;
+}
+
+struct cell *buckets_next(const struct buckets *k, const struct axis *x, size_t *at, int64_t *ret_start) {
+    size_t n = x->span ? k->cap : k->n;
+    while (*at < n && k->cells[*at].n == 0)
+        ++*at;
+    if (*at >= n)
+        return NULL;
+    *ret_start = x->span ? (int64_t)((uint64_t)x->base + *at * x->step) : k->starts[*at];
+    return &k->cells[(*at)++];
+}
+
+void buckets_trim(struct buckets *k, const struct axis *x, size_t max_points) {
+    size_t n = buckets_count(k, x), at = 0;
+    int64_t start;
+    k->cut = k->cut || n > max_points;
+    if (n > max_points && !x->span) {
+        memmove(k->starts, k->starts + (n - max_points), max_points * sizeof *k->starts);
+        memmove(k->cells, k->cells + (n - max_points), max_points * sizeof *k->cells);
+        k->n = max_points;
+        k->last = 0;
+    }
+    for (; x->span && n > max_points; n--)
+        buckets_next(k, x, &at, &start)->n = 0;
+}
+
+size_t buckets_count(const struct buckets *k, const struct axis *x) {
+    size_t n = 0, at = 0;
+    int64_t start;
+    while (buckets_next(k, x, &at, &start))
+        n++;
+    return n;
 }
 
 /* ---- results ---- */
@@ -271,20 +261,18 @@ static double interpolate(double lower, double upper, double share) {
     return lower + part;
 }
 
-static double percentile(struct cell *c, double p) {
-    if (c->n == 1)
-        return c->all.first;
-    size_t n = (size_t)c->n;
+double values_percentile(double *values, size_t n, enum series_agg agg) {
+    double p = agg == AGG_P50 ? 0.5 : agg == AGG_P90 ? 0.9 : 0.99;
     double position = p * (double)(n - 1), below = floor(position);
     size_t lower = (size_t)below;
-    select_nth(c->all.list, n, lower);
-    double low = c->all.list[lower];
+    select_nth(values, n, lower);
+    double low = values[lower];
     if (position == below || lower + 1 >= n)
         return low;
-    double high = c->all.list[lower + 1];
+    double high = values[lower + 1];
     for (size_t i = lower + 2; i < n; i++)
-        if (c->all.list[i] < high)
-            high = c->all.list[i];
+        if (values[i] < high)
+            high = values[i];
     return interpolate(low, high, position - below);
 }
 
@@ -294,16 +282,15 @@ static double saturate(double v) {
     return v < -DBL_MAX ? -DBL_MAX : v;
 }
 
-double buckets_value(struct buckets *k, size_t i, enum series_agg agg) {
-    struct cell *c = &k->cells[i];
+double cell_value(const struct cell *c, enum series_agg agg) {
     switch (agg) {
     case AGG_AVG:
         return isfinite(c->add.sum) ? c->add.sum / (double)c->n
                                     : saturate(c->add.scaled / (double)c->n / OVERFLOW_SCALE);
     case AGG_SUM: return isfinite(c->add.sum) ? c->add.sum : saturate(c->add.scaled / OVERFLOW_SCALE);
-    case AGG_P50: return percentile(c, 0.5);
-    case AGG_P90: return percentile(c, 0.9);
-    case AGG_P99: return percentile(c, 0.99);
+    case AGG_P50:
+    case AGG_P90:
+    case AGG_P99: return c->all.value;
     case AGG_MAX:
     case AGG_MIN:
     case AGG_LAST: break;

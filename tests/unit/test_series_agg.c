@@ -4,6 +4,15 @@
 #include <float.h>
 #include <math.h>
 
+/* One point; points of one sink arrive in the order of the calls. */
+static bool series_sink_arrival(struct series_sink *s, uint32_t group, int64_t time, int64_t arrival, double value) {
+    return series_sink_feed(s, &(struct series_points){ &group, &time, &value, &arrival, 1 });
+}
+static bool series_sink_point(struct series_sink *s, uint32_t group, int64_t time, double value) {
+    static int64_t arrivals;
+    return series_sink_arrival(s, group, time, arrivals++, value);
+}
+
 struct point {
     const char *labels; /* "a=1,b=2", sorted */
     int64_t second;
@@ -22,7 +31,7 @@ static size_t labels_of(const char *text, struct label *out) {
 }
 static void feed(struct series_sink *s, const struct point *p) {
     struct label labels[8];
-    size_t group = series_sink_set(s, labels, labels_of(p->labels, labels));
+    uint32_t group = series_sink_set(s, labels, labels_of(p->labels, labels));
     if (group != SERIES_NO_GROUP)
         assert_true(series_sink_point(s, group, p->second * NS_PER_SEC, p->value));
 }
@@ -95,7 +104,7 @@ static void percentiles_brute(void **state) {
             q.agg = (enum series_agg)(AGG_P50 + n % 3);
             struct series_sink *s = series_sink_new(&q, (size_t)16 << 20);
             assert_true(v && s);
-            size_t group = series_sink_set(s, NULL, 0);
+            uint32_t group = series_sink_set(s, NULL, 0);
             for (size_t i = 0; i < n; i++) {
                 seed = seed * 6364136223846793005u + 1442695040888963407u;
                 switch (shape) {
@@ -184,7 +193,7 @@ static void absurd_times(void **state) {
     q.step = NS_PER_DAY;
     struct series_sink *s = series_sink_new(&q, 1 << 20);
     assert_non_null(s);
-    size_t group = series_sink_set(s, NULL, 0);
+    uint32_t group = series_sink_set(s, NULL, 0);
     static const int64_t times[] = { TIME_MIN, TIME_MIN + 1, TIME_MAX, 0, -1, TIME_MIN + 2 * NS_PER_DAY, TIME_MAX - 1 };
     for (size_t i = 0; i < sizeof times / sizeof *times; i++)
         assert_true(series_sink_point(s, group, times[i], (double)i));
@@ -270,7 +279,7 @@ static void series_limit(void **state) {
                 char text[32];
                 snprintf(text, sizeof text, "%08zu", id);
                 struct label l = { STR_LIT("k"), str_c(text) };
-                size_t group = series_sink_set(s, &l, 1);
+                uint32_t group = series_sink_set(s, &l, 1);
                 assert_true(group != SERIES_NO_GROUP);
                 assert_true(series_sink_point(s, group, (int64_t)id, 1));
                 /* A second point by the same number, also when the group was dropped meanwhile. */
@@ -330,7 +339,7 @@ static void points_limit(void **state) {
             q.agg = mode >= 3 ? AGG_P90 : AGG_SUM;
             struct series_sink *s = series_sink_new(&q, 1 << 20);
             assert_non_null(s);
-            size_t group = series_sink_set(s, NULL, 0);
+            uint32_t group = series_sink_set(s, NULL, 0);
             for (int round = 0; round < 2; round++) {
                 for (int64_t i = 0; i < total; i++) {
                     int64_t at = mode % 3 == 0 ? i : mode % 3 == 1 ? total - 1 - i : i * 7919 % total;
@@ -359,7 +368,7 @@ static void memory_is_bounded(void **state) {
     q.agg = AGG_P99;
     struct series_sink *s = series_sink_new(&q, 100000);
     assert_non_null(s);
-    size_t group = series_sink_set(s, NULL, 0);
+    uint32_t group = series_sink_set(s, NULL, 0);
     size_t n = 0;
     while (n < 100000 && series_sink_point(s, group, 0, 1))
         n++;
@@ -399,7 +408,7 @@ static void allocations_fail(void **state) {
             char text[32];
             snprintf(text, sizeof text, "%06d", i);
             struct label l = { STR_LIT("k"), str_c(text) };
-            size_t group = series_sink_set(s, &l, 1);
+            uint32_t group = series_sink_set(s, &l, 1);
             for (int k = 0; group != SERIES_NO_GROUP && k < 8; k++)
                 if (!series_sink_point(s, group, k * NS_PER_DAY / 2, 1))
                     break;
@@ -437,7 +446,7 @@ static void million_sets(void **state) {
         struct label labels[] = { { STR_LIT("model"), STR_LIT("m1") },
                                   { STR_LIT("span_name"), str_c(names[seed >> 61]) },
                                   { STR_LIT("trace_id"), { id, 16 } } };
-        size_t group = series_sink_set(s, labels, 3);
+        uint32_t group = series_sink_set(s, labels, 3);
         assert_true(series_sink_point(s, group, (int64_t)(seed >> 20) % (3600 * NS_PER_SEC), (double)(seed >> 50)));
     }
     int64_t fed = clock_mono_ns();

@@ -76,11 +76,16 @@ static enum xt_code labels_read(struct series_read *r, int64_t sid, struct label
     return code;
 }
 
+static bool point_feed(struct series_sink *sink, uint32_t group, int64_t time, int64_t arrival, double value) {
+    return series_sink_feed(sink, &(struct series_points){ &group, &time, &value, &arrival, 1 });
+}
+
 /* One series: its points in order of time, then of arrival. Without a filter most series fall out for want of a point in
  * the range, so that is looked at first; with one, by their labels. */
 static enum xt_code set_read(struct series_read *r, int64_t sid, struct xt_err *err) {
     struct label *labels = NULL;
-    size_t n = 0, group = SERIES_NO_GROUP;
+    size_t n = 0;
+    uint32_t group = SERIES_NO_GROUP;
     enum xt_code code = r->q->nlabels > 0 ? labels_read(r, sid, &labels, &n, err) : XT_OK;
     if (code != XT_OK || (r->q->nlabels > 0 && !series_sink_wants(r->sink, labels, n)))
         return code;
@@ -96,9 +101,8 @@ static enum xt_code set_read(struct series_read *r, int64_t sid, struct xt_err *
             code = r->q->nlabels == 0 ? labels_read(r, sid, &labels, &n, err) : XT_OK;
             group = code == XT_OK ? series_sink_set(r->sink, labels, n) : SERIES_NO_GROUP;
         }
-        r->full =
-            group == SERIES_NO_GROUP || !series_sink_arrival(r->sink, group, sqlite3_column_int64(st, 0),
-                                                             sqlite3_column_int64(st, 1), sqlite3_column_double(st, 2));
+        r->full = group == SERIES_NO_GROUP || !point_feed(r->sink, group, sqlite3_column_int64(st, 0),
+                                                          sqlite3_column_int64(st, 1), sqlite3_column_double(st, 2));
     }
     sqlite3_reset(st);
     return code != XT_OK || r->full || rc == SQLITE_DONE ? code : conn_fail(r->c, rc, "samples", err);
@@ -181,8 +185,11 @@ enum xt_code sqlite_series(struct store *s, const struct series_query *q, struct
     enum xt_code code = conn_begin(c, false, err);
     if (code == XT_OK)
         code = metric_number(c, q, &metric, err);
-    if (code == XT_OK && metric != 0)
+    bool again = metric != 0;
+    while (code == XT_OK && again) {
         code = sets_read(&r, metric, err);
+        again = series_sink_again(sink);
+    }
     reader_put(e, c);
     arena_done(&r.scratch);
     free(r.sids);
