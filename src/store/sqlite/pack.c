@@ -3,18 +3,17 @@
  *
  *  1. Texts of one trace are put together in packs: turns of a conversation repeat each other, spans repeat their
  *     resource, and one row costs the writer as much as ten of its texts. A text that is alone stays alone.
- *  2. A small trace is cut into packs of about SMALL_BYTES, equal in size: compressed they fill pages of 4 KB well, where
- *     a row of 2.1 KB would leave half a page empty. A larger one is cut at LARGE_BYTES, which is what reading one of its
- *     texts may cost: 0.1 ms.
+ *  2. A small trace is cut into packs of about SMALL_BYTES, equal in size: smaller ones need as many bytes and more rows. A
+ *     larger one is cut at LARGE_BYTES, for what reading one of its texts may cost: 0.1 ms.
  *  3. A text above TEXT_MAX stays alone: who reads its neighbours shall not pay for it.
- *  4. Without memory for all that, a text is stored as it came. */
+ *  4. Without memory to compress, a lone text is stored as it came; without memory for a pack the batch fails. */
 #include <string.h>
 
 #include "base/map.h"
 #include "store/sqlite/payload.h"
 
 #define SMALL_TRACE_BYTES ((size_t)16 << 10)
-#define SMALL_BYTES ((size_t)2400)
+#define SMALL_BYTES ((size_t)4800)
 #define LARGE_BYTES ((size_t)256 << 10)
 #define TEXT_MAX ((size_t)128 << 10)
 #define SCRATCH_MAX ((size_t)1 << 30)
