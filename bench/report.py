@@ -119,7 +119,7 @@ def budget_table(m, facts):
 def writing_table(m, facts):
     rows = []
     for key, text, sqlite, http in WRITING:
-        for size in facts["sizes"]:
+        for size in dict.fromkeys(facts["sizes"] + ["1 M"]):
             k = "%s|%s|" % (key, size)
             if k + "rate" not in m:
                 continue
@@ -168,7 +168,9 @@ def reading_table(m, facts):
     names = {"idle": "idle", "full": "writer at full rate", "steady": "writer at 40 k/s"}
     heads = ["%s, %s" % (size if size != "0" else "20 k", names[state]) for state, size in states]
     text = table(["reading, 1 connection: p50 / p99, ms"] + heads + ["%s, cold file" % big], rows)
-    return text + "\n\n" + table(["metric queries: p50 / p99, ms", ""], [(text, pair(m, mode + "|idle|points", 150)) for mode, text in SERIES])
+    series = [(what, pair(m, mode + "|idle|points", 150), pair(m, mode + "|full|points", 150)) for mode, what in SERIES]
+    beside = "beside a writer of %s points/s" % number(m.get("writer|full|points|rate"))
+    return text + "\n\n" + table(["metric queries: p50 / p99, ms", "idle", beside], series)
 
 
 def rest_table(m, facts):

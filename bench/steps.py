@@ -174,25 +174,31 @@ class Bench:
                 self.note("%s|%s" % (key, what), m[what + "_ms"])
             self.note(key + "|n", m["requests"])
 
-    def reads_beside(self, s, state, label, rate):
-        """The same while a writer is at work."""
-        args = ["--port", s.server.port, "--token", "bench-token", "--mode", "native", "--conns", CONNS, "--seconds", 300, "--warm", 0.5,
-                *self.writer_args(s, "native", 600), *(["--rate", rate] if rate else [])]
-        writer = self.tools.start("load", *args)
+    @contextlib.contextmanager
+    def writing(self, s, mode, state, label, rate=0):
+        """A writer at work for as long as the block runs."""
+        writer = self.tools.start("load", "--port", s.server.port, "--token", "bench-token", "--mode", mode, "--conns", CONNS, "--seconds",
+                                  600, "--warm", 0.5, *self.writer_args(s, mode, 600), *(["--rate", rate] if rate else []))
         try:
             time.sleep(1.5)
-            self.reads(s, BESIDE, state, label, 1000, 20 * self.scale)
-            self.reads(s, ["deep"], state, label, 200, 4 * self.scale)
+            yield
         finally:
             writer.send_signal(signal.SIGTERM)
             r = self.tools.finish(writer, 60)
-        s.wrote("native", r)
-        m = r["modes"]["native"]
+        if mode.startswith("points"):
+            s.points += r["acked_records"]
+        else:
+            s.wrote(mode, r)
+        m = r["modes"][mode]
         key = "writer|%s|%s" % (state, label)
         self.note(key + "|rate", m["records_per_second"])
-        self.note(key + "|p50", m["p50_ms"])
-        self.note(key + "|p99", m["p99_ms"])
-        self.note(key + "|max", m["max_ms"])
+        for what in ("p50", "p99", "max"):
+            self.note("%s|%s" % (key, what), m[what + "_ms"])
+
+    def reads_beside(self, s, state, label, rate):
+        with self.writing(s, "native", state, label, rate):
+            self.reads(s, BESIDE, state, label, 1000, 20 * self.scale)
+            self.reads(s, ["deep"], state, label, 200, 4 * self.scale)
 
     # ---- parts ----
 
@@ -259,13 +265,16 @@ class Bench:
             s.server.stop()
             self.note("points 50|0|bytes", size_of(s.dir) / r["acked_records"])
         with self.step("points with a series each"), self.store("once") as s:
-            r = self.window(s, "points-once", "points once|0", 60, warm=0, requests=million)
+            self.window(s, "points-once", "points once|0", 60, warm=0, requests=million)
             self.reads(s, ["group"], "idle", "points", 200, 10 * self.scale)
             self.reads(s, ["trace-id"], "idle", "points", 1000, 6 * self.scale)
-            more = self.window(s, "points-once", "points once|1 M", 4 * self.scale, warm=0.5)
+            with self.writing(s, "points-once", "full", "points"):
+                self.reads(s, ["group"], "full", "points", 200, 5 * self.scale)
+                self.reads(s, ["trace-id"], "full", "points", 1000, 3 * self.scale)
+            self.window(s, "points-once", "points once|1 M", 4 * self.scale, warm=0.5)
             s.server.stop()
             self.note("points once|0|wal", s.server.peak["wal"] / 1e6)
-            self.note("points once|0|bytes", size_of(s.dir) / (r["acked_records"] + more["acked_records"]))
+            self.note("points once|0|bytes", size_of(s.dir) / s.points)
 
     def part_store(self):
         s = self.kept_store()
