@@ -163,7 +163,7 @@ static void answered(struct load *l, struct conn *c) {
         fail(l, "an answer is no HTTP/1.1", NULL);
         return;
     }
-    if (now >= l->count_from && now < l->end) {
+    if (now >= l->count_from && (now < l->end || c->mode >= READS)) {
         struct tally *t = &l->tallies[c->mode];
         t->statuses[status]++;
         t->bytes_in += c->in_n;

@@ -4,7 +4,8 @@
  *  2. Closed loop: a connection sends its next request when the answer was read to its end. With a rate, requests are due
  *     at fixed times and a free connection takes the next; latency counts from when it was due, so that a server that
  *     stalls is not spared the requests that would have come meanwhile.
- *  3. What is answered before `count_from` or after `end` is not in the figures, but is in `acked`. */
+ *  3. What is answered before `count_from` or after `end` is not in the figures, but is in `acked`. The last answers of
+ *     reads count: a slow query that began in time is not left out for being slow. */
 #pragma once
 #include <stdbool.h>
 #include <stdint.h>
