@@ -1,9 +1,11 @@
 -- Telemetry, samples and catalog in one file. Times: ns since 1970 UTC. Ids: keys of base/id.h. See docs/storage.md.
 
--- Counters that must never be reused (next_tseq, next_pid, next_sample), the hash key of index entries, keys_version.
+-- Counters that must never be reused (next_tseq, next_pid, next_sample, next_run), the hash key of index entries and how
+-- many bits of a hash they keep (0: not said yet), the version of the list of runs, keys_version.
 CREATE TABLE state(k TEXT PRIMARY KEY, v ANY NOT NULL) STRICT, WITHOUT ROWID;
 INSERT INTO state(k, v) VALUES ('next_tseq', 1), ('next_pid', 1), ('next_sample', 1), ('keys_version', 1),
-                               ('hash_key', randomblob(16)), ('probe', 0);
+                               ('hash_key', randomblob(16)), ('probe', 0), ('next_run', 1),
+                               ('ix_bits', 0), ('ix_version', 1), ('ix_sealed', 0);
 
 CREATE TABLE project(id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, created INT NOT NULL) STRICT;
 CREATE TABLE api_key(
@@ -49,10 +51,19 @@ CREATE TABLE dict(id INTEGER PRIMARY KEY AUTOINCREMENT, created INT NOT NULL, z 
 -- Traces that are gone, but whose observations are still being removed, slice by slice.
 CREATE TABLE trash(tseq INTEGER PRIMARY KEY) STRICT;
 
--- Look-ups behind store/sqlite/lookup.h. An entry is a hint: every hit is compared with its row.
-CREATE TABLE ix_trace(project INT NOT NULL, id BLOB NOT NULL, tseq INT NOT NULL, PRIMARY KEY(project, id)) STRICT, WITHOUT ROWID;
--- h: keyed 64-bit hash of (kind, project, key); kinds: user, session, tag, name
-CREATE TABLE ix_post(h INT NOT NULL, ts INT NOT NULL, tseq INT NOT NULL, PRIMARY KEY(h, ts, tseq)) STRICT, WITHOUT ROWID;
+-- Look-ups behind store/sqlite/lookup.h: sorted runs. An entry is a hint: every hit is compared with its row.
+-- A row a group: its new entries (store/sqlite/index_log.c). Those up to state.ix_sealed are in runs and mean nothing.
+CREATE TABLE ixlog(seq INTEGER PRIMARY KEY, z BLOB NOT NULL) STRICT;
+-- state: 0 being built, 1 live, 2 dead. part: bytes of a part; lines: 64-byte lines of the filter. n_unpost: postings that
+-- no longer hold. tseq1: highest trace; ts0, ts1: of its postings.
+CREATE TABLE ixrun(
+    run INTEGER PRIMARY KEY, state INT NOT NULL, level INT NOT NULL, part INT NOT NULL, lines INT NOT NULL,
+    n_trace INT NOT NULL, n_obs INT NOT NULL, n_post INT NOT NULL, n_unpost INT NOT NULL,
+    tseq1 INT NOT NULL, ts0 INT NOT NULL, ts1 INT NOT NULL) STRICT;
+-- k = run << 32 | kind << 28 | number. kind: 0 trace ids, 1 observation ids, 2 postings, 3 those that no longer hold:
+-- sorted entries, big-endian (hash 5, trace 5; hash 8, time 8, trace 5); 4 to 7 the first hash and time of each part of
+-- kind - 4; 8 lines of the filter over trace ids.
+CREATE TABLE ixblk(k INTEGER PRIMARY KEY, z BLOB NOT NULL) STRICT;
 
 -- What each trace adds to the daily view, by model of its GENERATION observations ('' none, else '=' and the model).
 -- Sums are 128-bit: value = hi * 10^18 + lo, 0 <= lo < 10^18; money counts 1e-18 USD.

@@ -397,7 +397,7 @@ static void huge_texts(void **state) {
     o->model = noise(b, 50000);
     o->name = noise(b, 50000);
     write_one(f, b);
-    assert_int_equal(rows(f, "ix_post"), 9003);
+    assert_sound(f); /* the entries are counted, too */
     struct trace_query q = all_traces();
     struct buf out;
     static const struct str wanted[2] = { { "tag 8999", 8 }, { "tag 0", 5 } };
@@ -409,7 +409,6 @@ static void huge_texts(void **state) {
     b = batch_at(1001); /* and all of its entries move */
     add_trace(b, "t")->timestamp = 5;
     write_one(f, b);
-    assert_int_equal(rows(f, "ix_post"), 9003);
     assert_sound(f);
 }
 

@@ -80,6 +80,7 @@ static UNUSED void write_group(struct fixture *f, struct batch **b, size_t n) {
     }
     if (f->store.ops->write(&f->store, parts, n, &f->err) != XT_OK)
         fail_msg("write: %s", f->err.msg);
+    f->store.ops->tidy(&f->store); /* as the ingest writer does after each group */
     free(parts);
     for (size_t i = 0; i < n; i++)
         batch_free(b[i]);

@@ -145,6 +145,7 @@ enum xt_code conn_open(struct conn *c, const struct sqlite_store *e, enum conn_r
     c->failed = XT_OK;
     c->broken = false;
     c->dicts = e->dicts;
+    c->index = e->index;
     int flags = SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_PRIVATECACHE;
     flags |= writes ? SQLITE_OPEN_READWRITE : SQLITE_OPEN_READONLY;
     int rc = sqlite3_open_v2(e->path, &db, flags, NULL);
@@ -158,6 +159,7 @@ enum xt_code conn_open(struct conn *c, const struct sqlite_store *e, enum conn_r
 }
 
 void conn_close(struct conn *c) {
+    index_unpin(c);
     for (size_t i = 0; i < SQL_COUNT; i++) {
         sqlite3_finalize(c->stmts[i]);
         c->stmts[i] = NULL;
@@ -209,6 +211,7 @@ enum xt_code conn_commit(struct conn *c, struct xt_err *err) {
 }
 
 void conn_rollback(struct conn *c) {
+    index_unpin(c);
     if (!c->db)
         return;
     for (size_t i = 0; i < SQL_COUNT; i++)

@@ -84,6 +84,8 @@ static enum xt_code sqlite_open(struct store *s, const struct store_conf *conf, 
     if (code == XT_OK)
         code = pool_init(e, err);
     if (code == XT_OK)
+        code = index_new(e, err);
+    if (code == XT_OK)
         code = conn_open(&e->writer, e, CONN_WRITER, err);
     if (code == XT_OK && !conf->read_only) {
         e->ckpt = checkpoint_new(e);
@@ -110,6 +112,7 @@ static void sqlite_close(struct store *s) {
         checkpoint_last(e);
     }
     conn_close(&e->writer);
+    index_free(e);
     write_state_free(e);
     samples_free(e);
     dicts_free(e->dicts);
@@ -282,7 +285,8 @@ static void sqlite_stats(struct store *s, struct store_stats *ret) {
 }
 
 static void sqlite_tidy(struct store *s) {
-    const struct sqlite_store *e = engine_of(s);
+    struct sqlite_store *e = engine_of(s);
+    index_tidy(e);
     if (e->ckpt)
         checkpoint_tidy(e->ckpt);
 }

@@ -16,6 +16,21 @@
 
 #define SQL_MAX_STATEMENTS 128
 
+struct index; /* index.h: look-ups */
+struct ix_set;
+#define IX_KINDS 4
+struct ix_counts {
+    uint32_t n[IX_KINDS];
+};
+/* What of the index belongs to a connection's snapshot. */
+struct ix_view {
+    struct ix_set *set; /* NULL: not pinned */
+    bool borrowed;      /* the writer's own view: no reference */
+    bool has_gone;
+    int64_t gone;              /* see lookup_gone */
+    struct ix_counts limit[2]; /* entries of the hot parts that count */
+};
+
 /* A connection with its cache of prepared statements, by slot. Opened on first use (the writer: by open). */
 struct conn {
     sqlite3 *db;                             /* NULL: not open */
@@ -24,6 +39,8 @@ struct conn {
     int64_t busy_ns, busy_until;             /* how long a locked file is tried again; when the present wait ends */
     enum xt_code failed;                     /* of the present use: last code that conn_fail gave */
     bool broken;                             /* file trouble: reopen before the next use */
+    struct index *index;                     /* of the store */
+    struct ix_view view;                     /* until the transaction ends */
     struct conn *next;                       /* free list of the pool */
     struct dicts *dicts;                     /* of the store; NULL: of none */
 };
@@ -59,6 +76,7 @@ struct sqlite_store {
     struct write_state *ws;
     struct sample_state *samples; /* NULL until the first sample */
     struct checkpoint *ckpt;      /* checkpoint.c; NULL: the store is not written to */
+    struct index *index;
     struct conn catalog;
     pthread_mutex_t catalog_mu;
     struct conn *readers; /* array of conf.readers */
@@ -116,6 +134,21 @@ int64_t sum_to_i64(__int128 v); /* saturates */
 int64_t key_hash(const struct sqlite_store *e, unsigned kind, int64_t project, struct str key);
 /* Kinds used for samples; those of the look-ups (lookup.h) are below 100. A series is hashed with its metric's number. */
 enum { HASH_METRIC = 100, HASH_SERIES = 101 };
+
+/* ---- index.c, the writer's thread; index_unpin: whoever uses the connection ---- */
+enum xt_code index_new(struct sqlite_store *e, struct xt_err *err); /* before any connection */
+void index_free(struct sqlite_store *e);                            /* after all of them; also when there is none */
+/* After the migrations: reads what the file says of it; a server's store also the log, so that it is ready. */
+enum xt_code index_start(struct sqlite_store *e, struct xt_err *err);
+/* In the writer's transaction: before entries are added, and when all were. */
+enum xt_code index_begin(struct sqlite_store *e, struct xt_err *err);
+enum xt_code index_log(struct sqlite_store *e, struct xt_err *err);
+void index_commit(struct sqlite_store *e); /* after the commit */
+void index_abort(struct sqlite_store *e);  /* after a rollback, or a commit that failed */
+/* Between groups: a few slices of sealing, merging or deleting, if any is due. */
+void index_tidy(struct sqlite_store *e);
+/* The transaction of the connection has ended. */
+void index_unpin(struct conn *c);
 
 /* ---- datadir.c ---- */
 /* Path of the database file named by "sqlite:PATH" or "sqlite://PATH": malloc'd, absolute or starting with "./". */

@@ -406,6 +406,8 @@ static enum xt_code flush_trace(struct group *g, struct trace_state *t, struct x
         code = put_obs_payloads(g, o, err);
         if (code == XT_OK)
             code = put_obs_row(g, t, o, err);
+        if (code == XT_OK && !o->stored)
+            code = lookup_add_observation(g->c, t->now.project, o->v->id.key, t->now.tseq, err);
         if (code == XT_OK && !add_share(g, t, o))
             code = no_memory(err);
     }

@@ -107,5 +107,7 @@ enum xt_code sqlite_migrate(struct store *s, struct xt_err *err) {
     }
     if (code == XT_OK)
         code = load_hash_key(e, err);
+    if (code == XT_OK)
+        code = index_start(e, err);
     return code == XT_OK ? write_state_load(e, err) : code;
 }

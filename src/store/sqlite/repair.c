@@ -157,32 +157,10 @@ static enum xt_code correct_numbers(struct repair *r) {
 
 /* ---- look-ups ---- */
 
-static enum xt_code add_entries(struct repair *r, const struct trace_rec *t) {
-    int64_t *hashes = NULL;
-    size_t n = 0;
-    enum xt_code code = lookup_add_trace(r->c, t->project, t->id.key, t->tseq, r->err);
-    if (code == XT_OK)
-        code = trace_hashes(&r->g, t, &hashes, &n, r->err);
-    for (size_t i = 0; i < n && code == XT_OK; i++)
-        code = lookup_add_post(r->c, hashes[i], t->ts, t->tseq, r->err);
-    return code;
-}
-
 static enum xt_code make_lookups(struct repair *r) {
-    enum xt_code code = conn_exec(r->c, "DELETE FROM ix_trace; DELETE FROM ix_post", r->err);
-    sqlite3_stmt *st = code == XT_OK ? prepare(r, "SELECT " TRACE_COLUMNS " FROM trace ORDER BY tseq") : NULL;
-    int rc = SQLITE_DONE;
-    if (!st)
-        return r->c->failed;
-    while (code == XT_OK && (rc = sqlite3_step(st)) == SQLITE_ROW) {
-        struct trace_rec t;
-        arena_reset(&r->a);
-        code = trace_rec_read(st, &r->a, &t) ? add_entries(r, &t) : no_memory(r->err);
-    }
-    if (code == XT_OK && rc != SQLITE_DONE)
-        code = conn_fail(r->c, rc, "repair", r->err);
-    sqlite3_finalize(st);
-    repaired(r, r->traces, "traces in look-ups, made anew");
+    enum xt_code code = lookup_rebuild(r->e, r->err);
+    if (code == XT_OK)
+        repaired(r, r->traces, "traces in look-ups, made anew");
     return code;
 }
 
@@ -276,6 +254,7 @@ enum xt_code sqlite_repair(struct store *s, struct buf *report, struct xt_err *e
     else
         conn_rollback(r.c);
     e->ws->known = false;
+    index_abort(e);
     samples_forget(e);
     codec_done(&r.codec);
     arena_done(&r.a);

@@ -25,6 +25,8 @@ struct slice {
     size_t n;
     int64_t room; /* observations that may still be removed */
     struct payload_drops drops;
+    size_t removed;
+    int64_t gone; /* latest timestamp of what was removed */
     bool more;
 };
 
@@ -140,16 +142,6 @@ static enum xt_code find_old(struct slice *s, struct xt_err *err) {
     return rc == SQLITE_DONE || rc == SQLITE_ROW ? XT_OK : conn_fail(c, rc, "retention", err);
 }
 
-static enum xt_code drop_entries(struct slice *s, const struct trace_rec *r, struct xt_err *err) {
-    struct conn *c = s->g.c;
-    int64_t *hashes = NULL;
-    size_t n = 0;
-    enum xt_code code = trace_hashes(&s->g, r, &hashes, &n, err);
-    for (size_t i = 0; i < n && code == XT_OK; i++)
-        code = lookup_drop_post(c, hashes[i], r->ts, r->tseq, err);
-    return code == XT_OK ? lookup_drop_trace(c, r->project, r->id.key, r->tseq, err) : code;
-}
-
 static enum xt_code drop_shares(struct slice *s, struct trace_state *t, struct xt_err *err) {
     struct rollup_fold *f = &s->g.rollups;
     enum xt_code code = trace_models_load(&s->g, t, err);
@@ -168,9 +160,10 @@ static enum xt_code remove_trace(struct slice *s, int64_t tseq, struct xt_err *e
     enum xt_code code = trace_fetch(c, SQL_TRACE_GET, tseq, s->g.a, &t.now, &found, err);
     if (code != XT_OK || !found)
         return code;
-    code = drop_entries(s, &t.now, err);
-    if (code == XT_OK)
-        code = drop_shares(s, &t, err);
+    if (s->removed == 0 || t.now.ts > s->gone)
+        s->gone = t.now.ts;
+    s->removed++;
+    code = drop_shares(s, &t, err);
     for (int i = 0; i < PAYLOADS && code == XT_OK; i++)
         code = payload_drop_in(c, &s->drops, t.now.pid[i], err);
     if (code == XT_OK)
@@ -195,6 +188,8 @@ static enum xt_code remove_slice(struct slice *s, struct xt_err *err) {
         code = remove_trace(s, s->traces[i], err);
     if (code == XT_OK)
         code = payload_drops_end(s->g.c, &s->drops, err);
+    if (code == XT_OK && s->removed > 0)
+        code = lookup_retired(s->g.c, s->gone, err);
     return code == XT_OK ? rollup_flush(&s->g.rollups, s->g.c, err) : code;
 }
 

@@ -3,6 +3,7 @@
 
 #include "store/sqlite/rollup.h"
 
+#define COUNT_EXACT 10000                 /* totals below are exact, also when entries have outlived their traces */
 #define SCRATCH_BYTES ((size_t)256 << 20) /* tags of one trace */
 
 /* ---- matching ---- */
@@ -214,6 +215,37 @@ static enum xt_code count_hours(struct sqlite_store *e, struct conn *c, const st
     return code;
 }
 
+/* Entries of one value; where those of removed traces may be among them, by rows as long as that is cheap. */
+static enum xt_code count_span(struct sqlite_store *e, struct conn *c, const struct trace_filter *f, int64_t h,
+                               int64_t from, int64_t to, int64_t *ret, struct xt_err *err) {
+    int64_t n = 0;
+    bool exact = false;
+    if (from > to)
+        return XT_OK;
+    enum xt_code code = lookup_count(c, h, from, to, &n, &exact, err);
+    if (code == XT_OK && !exact && n <= COUNT_EXACT)
+        code = count_rows(e, c, f, from, to, &n, err);
+    *ret += n;
+    return code;
+}
+
+/* Removed traces are no later than lookup_gone; no living one is earlier than the project's first. */
+static enum xt_code count_entries(struct sqlite_store *e, struct conn *c, const struct trace_filter *f, int64_t h,
+                                  int64_t *ret, struct xt_err *err) {
+    int64_t gone = TIME_NONE, first = TIME_MIN;
+    enum xt_code code = lookup_gone(c, &gone, err);
+    if (code != XT_OK || gone == TIME_NONE || gone < f->from)
+        return code == XT_OK ? count_span(e, c, f, h, f->from, f->to, ret, err) : code;
+    code = sum_query(c, SQL_LOOK_FIRST, f->project, 0, 0, &first, err);
+    if (first < f->from)
+        first = f->from;
+    if (code == XT_OK)
+        code = count_span(e, c, f, h, first, f->to < gone ? f->to : gone, ret, err);
+    if (code == XT_OK && gone < f->to)
+        code = count_span(e, c, f, h, gone + 1, f->to, ret, err);
+    return code;
+}
+
 enum xt_code filter_count(struct sqlite_store *e, struct conn *c, const struct trace_filter *f, bool *ret_known,
                           int64_t *ret, struct xt_err *err) {
     size_t keys = (size_t)str_has(f->user) + str_has(f->session) + str_has(f->name) + f->ntags;
@@ -225,7 +257,7 @@ enum xt_code filter_count(struct sqlite_store *e, struct conn *c, const struct t
     if (f->from > f->to)
         return XT_OK;
     if (keys == 1 && !rows_only && !narrowed && best_hash(e, f, &h))
-        return lookup_count(c, h, f->from, f->to, ret, err);
+        return count_entries(e, c, f, h, ret, err);
     if (!rows_only && keys == (size_t)str_has(f->name))
         return count_hours(e, c, f, ret, err);
     *ret_known = false;

@@ -18,11 +18,19 @@ struct verify {
     struct group g; /* for trace_hashes and trace_models_load: its arena is that of the present trace */
     struct arena a;
     struct codec codec;
-    sqlite3_stmt *obs, *tmodel, *has_post, *payload, *in_trash;
+    sqlite3_stmt *obs, *tmodel, *payload, *in_trash;
+    bool lookups;                /* they can be read: compare them */
     bool obs_row, tmodel_row;    /* the cursors stand on a row */
     int64_t next_tseq, next_pid; /* of the snapshot */
-    int64_t traces, posts, payloads;
-    size_t written[8]; /* by kind of finding */
+    int64_t traces, observations, posts, payloads;
+    struct look_counts counts; /* entries of the index */
+    bool exact;                /* of living traces alone */
+    size_t written[8];         /* by kind of finding */
+};
+
+struct wanted {
+    int64_t tseq;
+    bool found;
 };
 
 enum finding_kind { F_SUMS, F_MODELS, F_LOOKUPS, F_PAYLOADS, F_STRAYS, F_ROWS, F_ROLLUPS };
@@ -129,6 +137,22 @@ static enum xt_code skip_strays(struct verify *v, int64_t tseq) {
     return code;
 }
 
+static bool note_trace(void *arg, int64_t tseq) {
+    struct wanted *want = arg;
+    want->found = want->found || tseq == want->tseq;
+    return !want->found;
+}
+
+/* Its id leads to it. */
+static enum xt_code check_obs_entry(struct verify *v, const struct obs_rec *o) {
+    struct wanted want = { .tseq = o->tseq };
+    enum xt_code code = lookup_observation(v->c, o->project, o->v.id.key, note_trace, &want, v->err);
+    v->observations++;
+    if (code == XT_OK && !want.found)
+        finding(v, F_LOOKUPS, o->tseq, "no look-up entry for an observation");
+    return code;
+}
+
 /* t->before is the row, t->now becomes what its observations say. */
 static enum xt_code read_observations(struct verify *v, struct trace_state *t, struct map *models) {
     enum xt_code code = XT_OK;
@@ -140,6 +164,8 @@ static enum xt_code read_observations(struct verify *v, struct trace_state *t, s
             finding(v, F_ROWS, o.tseq, "an observation of another project");
         if (code == XT_OK && !derive_add(&v->a, t, models, &o.v))
             code = no_memory(v->err);
+        if (code == XT_OK && ok && v->lookups)
+            code = check_obs_entry(v, &o);
         if (code == XT_OK)
             code = next_obs(v);
     }
@@ -186,6 +212,20 @@ static enum xt_code check_models(struct verify *v, struct trace_state *t, struct
 
 /* ---- look-ups ---- */
 
+static enum xt_code has_post(struct verify *v, int64_t h, const struct trace_rec *r, bool *ret) {
+    struct look_walk w;
+    int64_t ts = 0, tseq = 0;
+    enum xt_code code = look_walk_open(&w, v->c, h, r->ts, r->ts, false, v->err);
+    while (code == XT_OK && !*ret) {
+        code = look_walk_next(&w, &ts, &tseq, v->err);
+        if (tseq == 0)
+            break;
+        *ret = tseq == r->tseq;
+    }
+    look_walk_close(&w);
+    return code;
+}
+
 static enum xt_code check_entries(struct verify *v, const struct trace_rec *r) {
     int64_t tseq = 0, *hashes = NULL;
     size_t n = 0;
@@ -195,11 +235,8 @@ static enum xt_code check_entries(struct verify *v, const struct trace_rec *r) {
     if (code == XT_OK)
         code = trace_hashes(&v->g, r, &hashes, &n, v->err);
     for (size_t i = 0; i < n && code == XT_OK; i++) {
-        bool there;
-        sqlite3_bind_int64(v->has_post, 1, hashes[i]);
-        sqlite3_bind_int64(v->has_post, 2, r->ts);
-        sqlite3_bind_int64(v->has_post, 3, r->tseq);
-        code = exists(v, v->has_post, &there);
+        bool there = false;
+        code = has_post(v, hashes[i], r, &there);
         if (code == XT_OK && !there)
             finding(v, F_LOOKUPS, r->tseq, "no look-up entry for a user, session, tag or name");
     }
@@ -227,7 +264,7 @@ static enum xt_code check_trace(struct verify *v, sqlite3_stmt *st) {
         check_sums(v, &t.before, &t.now);
     if (code == XT_OK)
         code = check_models(v, &t, &models);
-    if (code == XT_OK)
+    if (code == XT_OK && v->lookups)
         code = check_entries(v, &t.before);
     for (int i = 0; i < PAYLOADS && code == XT_OK; i++)
         code = check_payload(v, t.before.tseq, t.before.pid[i]);
@@ -310,11 +347,20 @@ static enum xt_code check_rollups(struct verify *v) {
 /* ---- all ---- */
 
 /* What was expected is there; equal numbers then say that nothing else is. */
+static void compare_entries(struct verify *v, const char *what, int64_t have, int64_t want, bool exact) {
+    if (exact ? have != want : have < want)
+        buf_printf(v->report, "look-up entries of %s: %lld, should be %lld\n", what, (long long)have, (long long)want);
+}
+
 static enum xt_code check_counts(struct verify *v) {
     size_t before = v->report->n;
-    enum xt_code code = compare_count(v, "SELECT count(*) FROM ix_trace", "look-up entries of traces", v->traces);
-    if (code == XT_OK)
-        code = compare_count(v, "SELECT count(*) FROM ix_post", "look-up entries of values", v->posts);
+    enum xt_code code = XT_OK;
+    if (v->lookups) {
+        compare_entries(v, "traces", v->counts.traces, v->traces, v->exact);
+        compare_entries(v, "observations", v->counts.observations, v->observations, v->exact);
+        if (v->exact) /* entries of removed traces don't cancel each other */
+            compare_entries(v, "values", v->counts.posts, v->posts, true);
+    }
     v->written[F_LOOKUPS] += v->report->n != before;
     if (code == XT_OK)
         code = compare_count(v,
@@ -329,13 +375,26 @@ static enum xt_code check_counts(struct verify *v) {
     return code == XT_OK ? payload_check(v->c, v->report, FINDINGS_MAX, v->err) : code;
 }
 
+/* The index by itself. One that can't be read is a finding, and not asked again. */
+static enum xt_code check_index(struct verify *v) {
+    struct xt_err why = { 0 };
+    size_t before = v->report->n;
+    enum xt_code code = lookup_verify(v->c, v->report, &v->counts, &v->exact, &why);
+    v->lookups = code == XT_OK;
+    if (code == XT_EUNAVAILABLE && !v->c->broken) {
+        buf_printf(v->report, "%s\n", why.msg);
+        code = XT_OK;
+    }
+    v->written[F_LOOKUPS] += v->report->n != before;
+    return code == XT_OK ? code : xt_fail(v->err, code, "%s", why.msg);
+}
+
 static bool prepare_all(struct verify *v) {
     v->obs = prepare(v, "SELECT " OBS_COLUMNS " FROM obs ORDER BY tseq, oid");
     v->tmodel = prepare(v, "SELECT tseq, model, n, " MODEL_SUMS " FROM trace_model ORDER BY tseq, model");
-    v->has_post = prepare(v, "SELECT 1 FROM ix_post WHERE h = ?1 AND ts = ?2 AND tseq = ?3");
     v->payload = prepare(v, "SELECT pid, n FROM payload WHERE pid <= ?1 ORDER BY pid DESC LIMIT 1");
     v->in_trash = prepare(v, "SELECT 1 FROM trash WHERE tseq = ?1");
-    return v->obs && v->tmodel && v->has_post && v->payload && v->in_trash;
+    return v->obs && v->tmodel && v->payload && v->in_trash;
 }
 
 enum xt_code sqlite_verify(struct sqlite_store *e, struct conn *c, struct buf *report, struct verify_found *ret,
@@ -349,14 +408,17 @@ enum xt_code sqlite_verify(struct sqlite_store *e, struct conn *c, struct buf *r
     if (code == XT_OK)
         code = get_i64(&v, "SELECT v FROM state WHERE k = 'next_pid'", &v.next_pid);
     if (code == XT_OK)
+        code = check_index(&v);
+    if (code == XT_OK)
         code = check_traces(&v);
     if (code == XT_OK)
         code = check_counts(&v);
     if (code == XT_OK)
         code = check_rollups(&v);
-    sqlite3_stmt *all[] = { v.obs, v.tmodel, v.has_post, v.payload, v.in_trash };
+    sqlite3_stmt *all[] = { v.obs, v.tmodel, v.payload, v.in_trash };
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
         sqlite3_finalize(all[i]);
+    index_unpin(c);
     codec_done(&v.codec);
     arena_done(&v.a);
     *ret = (struct verify_found){ .sums = v.written[F_SUMS] + v.written[F_MODELS] + v.written[F_STRAYS] > 0,

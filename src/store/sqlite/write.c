@@ -98,6 +98,8 @@ static enum xt_code write_all(struct sqlite_store *e, const struct batch_part *p
         code = set_counter(&e->writer, "next_tseq", ws->next_tseq, err);
     if (code == XT_OK && ws->next_pid != old_pid)
         code = set_counter(&e->writer, "next_pid", ws->next_pid, err);
+    if (code == XT_OK)
+        code = index_log(e, err);
     for (size_t i = 0; i < n && code == XT_OK; i++)
         if (parts[i].sample_from < parts[i].sample_to)
             code = samples_write(e, &parts[i], err);
@@ -114,9 +116,14 @@ enum xt_code sqlite_write(struct store *s, const struct batch_part *parts, size_
     if (!ws->known)
         code = counters_load(&e->writer, ws, err);
     if (code == XT_OK)
+        code = index_begin(e, err);
+    if (code == XT_OK)
         code = write_all(e, parts, n, err);
-    if (code != XT_OK) {
+    if (code == XT_OK) {
+        index_commit(e);
+    } else {
         conn_rollback(&e->writer);
+        index_abort(e);
         ws->known = false;
         samples_forget(e);
     }

@@ -1,0 +1,261 @@
+/* test_index_runs.c -- seals, merges and what they leave, through the store: whatever the index does between groups, every
+ * row is found, nothing is found twice, and totals are those of the rows. Run with the small limits it merges all the
+ * time; with the usual ones it seals once or twice. */
+#include "trace_fixture.h"
+
+#include "store/limits.h"
+#include "store/sqlite/lookup.h"
+
+#define SMALL (INDEX_HOT_TRACES < 1000)
+
+static int64_t number(const struct fixture *f, const char *sql) { return fixture_query(f, sql); }
+
+/* Trace i of a steady stream: 7 users, 3 names, a session for each ten, two tags. */
+static void stream_trace(struct batch *b, int i, int observations) {
+    char id[24], text[24];
+    snprintf(id, sizeof id, "trace-%d", i);
+    struct trace *t = add_trace(b, id);
+    t->timestamp = i * SEC;
+    snprintf(text, sizeof text, "user-%d", i % 7);
+    t->user = text_in(b, text);
+    snprintf(text, sizeof text, "name-%d", i % 3);
+    t->name = text_in(b, text);
+    snprintf(text, sizeof text, "session-%d", i / 10);
+    t->session = text_in(b, text);
+    set_tags(b, t, i % 2 ? "all,odd" : "all,even");
+    for (int k = 0; k < observations; k++) {
+        snprintf(text, sizeof text, "obs-%d-%d", i, k);
+        add_obs(b, id, text)->start = i * SEC + k;
+    }
+}
+
+static void stream(struct fixture *f, int from, int to, int group, int observations) {
+    for (int i = from; i < to;) {
+        struct batch *b = batch_at(i * SEC + 1);
+        for (int k = 0; k < group && i < to; k++)
+            stream_trace(b, i++, observations);
+        write_one(f, b);
+    }
+}
+
+/* Until nothing is due. */
+static void tidy_all(struct fixture *f) {
+    for (int i = 0; i < 5000; i++)
+        f->store.ops->tidy(&f->store);
+    assert_int_equal(number(f, "SELECT count(*) FROM ixrun WHERE state <> 1"), 0);
+}
+
+/* Total of the list, and as many rows on its pages, newest first without a gap. */
+static int64_t listed(struct fixture *f, struct trace_query q) {
+    struct buf out;
+    int64_t total, rows = 0;
+    buf_init(&out, (size_t)64 << 20);
+    q.limit = 1000;
+    do {
+        buf_clear(&out);
+        q.offset = rows;
+        total = read_list(f, &q, &out);
+        for (size_t i = 0; i < out.n; i++)
+            rows += out.p[i] == '\n';
+    } while (rows < total && out.n > 0);
+    buf_done(&out);
+    assert_int_equal(rows, total);
+    return total;
+}
+
+static void assert_lists(struct fixture *f, int n) {
+    struct trace_query q = all_traces();
+    q.user = STR_LIT("user-3");
+    assert_int_equal(listed(f, q), (n + 3) / 7);
+    q = all_traces();
+    q.name = STR_LIT("name-0");
+    assert_int_equal(listed(f, q), (n + 2) / 3);
+    q = all_traces();
+    q.session = STR_LIT("session-1");
+    assert_int_equal(listed(f, q), 10);
+    static const struct str tag = { "all", 3 };
+    q = all_traces();
+    q.tags = &tag;
+    q.ntags = 1;
+    assert_int_equal(listed(f, q), n);
+    q.from = 5 * SEC;
+    q.to = 14 * SEC;
+    assert_int_equal(listed(f, q), 10);
+    q.descending = false;
+    assert_int_equal(listed(f, q), 10);
+}
+
+#define SOME (SMALL ? 400 : INDEX_HOT_TRACES + 500)
+
+static void seals_and_merges(void **state) {
+    struct fixture *f = *state;
+    stream(f, 0, SOME, SMALL ? 7 : 500, SMALL ? 2 : 0);
+    tidy_all(f);
+    assert_true(number(f, "SELECT count(*) FROM ixrun WHERE state = 1") > 0);
+    if (INDEX_FAN_IN < 10)
+        assert_true(number(f, "SELECT max(level) FROM ixrun") >= 2);
+    assert_sound(f);
+    assert_lists(f, SOME);
+    fixture_reopen(f);
+    assert_sound(f);
+    assert_lists(f, SOME);
+    struct buf out;
+    buf_init(&out, 1 << 20);
+    read_trace(f, 1, "trace-17", &out);
+    if (SMALL)
+        assert_non_null(strstr(out.p, "obs-17-1"));
+    buf_clear(&out);
+    read_trace(f, 1, "trace-none", &out);
+    assert_string_equal(out.p, "not found\n");
+    buf_done(&out);
+    stream(f, 0, 50, 5, 3); /* known ones: each gets an observation more, none becomes two */
+    assert_int_equal(number(f, "SELECT count(*) FROM trace"), SOME);
+    assert_sound(f);
+}
+
+/* Values and times that change, in the same hot part and in later runs. */
+static void moves(void **state) {
+    struct fixture *f = *state;
+    int n = SMALL ? 120 : 300;
+    stream(f, 0, n, 5, 1);
+    for (int round = 0; round < 6; round++) {
+        for (int i = round; i < n; i += 5) {
+            char id[24];
+            struct batch *b = batch_at(n * SEC);
+            snprintf(id, sizeof id, "trace-%d", i);
+            struct trace *t = add_trace(b, id);
+            t->user = STR_LIT("moved");
+            t->timestamp = (round % 2 ? i : n + i) * SEC;
+            set_tags(b, t, round % 3 ? "all,odd" : "all");
+            write_one(f, b);
+        }
+        assert_sound(f);
+        struct trace_query q = all_traces();
+        q.user = STR_LIT("moved");
+        listed(f, q);
+        static const struct str tag = { "all", 3 };
+        q = all_traces();
+        q.tags = &tag;
+        q.ntags = 1;
+        assert_int_equal(listed(f, q), n);
+    }
+    tidy_all(f);
+    assert_sound(f);
+    fixture_reopen(f);
+    assert_sound(f);
+}
+
+/* Entries that outlive their rows: totals are right, an id that comes again is a new trace, and dead runs go. */
+static void outlived(void **state) {
+    struct fixture *f = *state;
+    int n = SMALL ? 300 : 600;
+    bool more = true;
+    stream(f, 0, n, 10, 1);
+    tidy_all(f);
+    while (more)
+        assert_int_equal(f->store.ops->retain(&f->store, RETAIN_TRACES, (n / 2) * SEC, &more, &f->err), XT_OK);
+    int64_t left = number(f, "SELECT count(*) FROM trace");
+    assert_true(left > 0 && left < n);
+    assert_sound(f);
+    static const struct str tag = { "all", 3 };
+    struct trace_query q = all_traces();
+    q.tags = &tag;
+    q.ntags = 1;
+    assert_int_equal(listed(f, q), left);
+    q.from = (n / 2 - 40) * SEC;
+    q.to = (n / 2 + 40) * SEC;
+    assert_true(listed(f, q) <= 81);
+    stream(f, 0, 20, 5, 1); /* again */
+    assert_int_equal(number(f, "SELECT count(*) FROM trace"), left + 20);
+    assert_sound(f);
+    tidy_all(f);
+    assert_sound(f);
+    more = true;
+    while (more)
+        assert_int_equal(f->store.ops->retain(&f->store, RETAIN_TRACES, TIME_MAX, &more, &f->err), XT_OK);
+    tidy_all(f);
+    assert_int_equal(number(f, "SELECT count(*) FROM ixrun"), 0);
+    assert_int_equal(number(f, "SELECT count(*) FROM ixblk"), 0);
+    assert_sound(f);
+}
+
+/* A copy of the file after each group, opened as if the writer had been killed there. */
+static void copies(void **state) {
+    struct fixture *f = *state;
+    struct fixture other = { 0 };
+    int steps = SMALL ? 150 : 2, group = SMALL ? 3 : 200;
+    fixture_make(&other);
+    for (int i = 0; i < steps; i++) {
+        char command[600];
+        stream(f, i * group, (i + 1) * group, group, 1);
+        if (SMALL && i % 3 != 0)
+            continue;
+        snprintf(command, sizeof command, "mkdir -p '%s/data' && cp '%s/data/xtrace.db'* '%s/data/'", other.dir, f->dir,
+                 other.dir);
+        assert_int_equal(system(command), 0);
+        fixture_open(&other);
+        assert_int_equal(number(&other, "SELECT count(*) FROM trace"), (i + 1) * group);
+        assert_sound(&other);
+        stream(&other, (i + 1) * group, (i + 2) * group, group, 1);
+        tidy_all(&other);
+        assert_sound(&other);
+        store_close(&other.store);
+        snprintf(command, sizeof command, "rm -rf '%s/data'", other.dir);
+        assert_int_equal(system(command), 0);
+    }
+    fixture_remove(&other);
+}
+
+static void rebuild(struct fixture *f) {
+    struct sqlite_store *e = engine_of(&f->store);
+    assert_int_equal(conn_begin(&e->writer, true, &f->err), XT_OK);
+    assert_int_equal(lookup_rebuild(e, &f->err), XT_OK);
+    assert_int_equal(conn_commit(&e->writer, &f->err), XT_OK);
+    index_abort(e);
+}
+
+static void rebuilt(void **state) {
+    struct fixture *f = *state;
+    int n = SMALL ? 200 : 300;
+    stream(f, 0, n, 10, 2);
+    tidy_all(f);
+    rebuild(f);
+    assert_sound(f);
+    stream(f, n, n + 20, 10, 2);
+    tidy_all(f);
+    assert_sound(f);
+    assert_lists(f, n + 20);
+    fixture_reopen(f);
+    /* Damage of each table is found, refuses no start of a check, and is repaired. */
+    static const char *const harm[] = {
+        "DELETE FROM ixblk WHERE k = (SELECT min(k) FROM ixblk) RETURNING 1",
+        "UPDATE ixblk SET z = substr(z, 1, 10) WHERE k = (SELECT max(k) FROM ixblk) RETURNING 1",
+        "UPDATE ixblk SET z = zeroblob(length(z)) WHERE k IN (SELECT min(k) FROM ixblk) RETURNING 1",
+        "DELETE FROM ixrun WHERE run = (SELECT max(run) FROM ixrun) RETURNING 1",
+        "UPDATE ixrun SET n_obs = n_obs + 1000000 RETURNING 1",
+    };
+    for (size_t i = 0; i < sizeof harm / sizeof *harm; i++) {
+        struct buf report;
+        stream(f, n + 20, n + 21, 1, 2);
+        tidy_all(f);
+        store_close(&f->store);
+        assert_int_equal(number(f, harm[i]), 1);
+        fixture_open(f);
+        buf_init(&report, 1 << 20);
+        assert_int_equal(f->store.ops->check(&f->store, true, &report, &f->err), XT_ESTORE);
+        buf_done(&report);
+        rebuild(f);
+        assert_sound(f);
+    }
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(seals_and_merges, fixture_setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(moves, fixture_setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(outlived, fixture_setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(copies, fixture_setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(rebuilt, fixture_setup, fixture_teardown),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
