@@ -230,8 +230,8 @@ small-store-test: small-store
 	tests/run --build $(SMALL) --store $(TEST_ARGS)
 
 # The long forms. They are bounded, but not short.
-test-crash: all unit
-	XTRACE_TEST_ROUNDS=$(or $(ROUNDS),500) tests/run --build $(BUILD) --campaign --timeout 7200 --only tests/crash/ $(TEST_ARGS)
+test-crash: all unit small-store
+	XTRACE_TEST_ROUNDS=$(or $(ROUNDS),500) tests/run --build $(BUILD) --small $(SMALL) --campaign --timeout 7200 --only tests/crash/ $(TEST_ARGS)
 
 test-fault: all unit
 	tests/run --build $(BUILD) --campaign --timeout 1800 --only tests/fault/ $(TEST_ARGS)
@@ -332,7 +332,7 @@ help:
 	@echo '  make asan-test, tsan-test   the same suite on those builds'
 	@echo '  make small          tiny limits in the store, so that it seals and merges all the time: $(SMALL) (MODE=asan)'
 	@echo '  make small-test     the whole suite on that build; small-store-test: what tests the store'
-	@echo '  make test-crash     kill -9 while writing, 500 rounds (ROUNDS=n)'
+	@echo '  make test-crash     kill -9 while writing, 500 rounds with small limits and 100 (ROUNDS=n), and power cuts'
 	@echo '  make test-fault     full disk, hostile clients, the long forms too'
 	@echo '  make test-clients   real SDKs from the package registries'
 	@echo '  make fuzz           the libFuzzer programs (clang): $(BUILD)/fuzz/tests/fuzz'

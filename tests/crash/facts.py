@@ -10,6 +10,8 @@ acknowledged.  What a write must leave is known exactly:
   Trace (native batch or OTLP JSON)  a list of writes.  Each brings observations of its own, replaces the trace's output
           (native) and the output of the first observation.  A write that was acknowledged is there, whole; one without
           an answer is there whole or not at all; what is replaced shows the last write that is there.
+          A native write also moves the trace to another session and name; whatever a detail says must be what the lists
+          by user, session, tag and name say (check_lists).
   Points (metrics batch)  a client's points carry its label; their sum is that of the acknowledged requests plus that of
           some of those without an answer.  Clients never send a request twice.
 """
@@ -26,12 +28,14 @@ import otlp
 from xt import *
 
 BATCH, OTLP, METRICS = "/v1/l/batch", "/v1/traces", "/v1/metrics/batch"
-DAY = "2026-02-12T%02d:%02d:%02dZ"
+DATE = "2026-02-12"       # of points, where nothing else is said
+DAY = DATE + "T%02d:%02d:%02dZ"
 RANGE = "from=2026-02-12T00:00:00Z&to=2026-02-13T00:00:00Z&step=1d"
 
 # One request.  `brings`: {observation id: output}, its own alone; `total`: sum of its points; answer: 0 none yet, the
 # status, -1: the connection ended first.
-Write = collections.namedtuple("Write", "rid brings total state")
+# place: session and name of the trace from this write on.
+Write = collections.namedtuple("Write", "rid brings total state place")
 
 
 class State:
@@ -51,19 +55,19 @@ class Trace:
 
 
 class Points:
-    def __init__(self, metric, label):
-        self.metric, self.label, self.writes = metric, label, []
+    def __init__(self, metric, label, day):
+        self.metric, self.label, self.day, self.writes = metric, label, day, []
 
 
 class Clients:
     """Threads that write.  `big`: bytes an observation's payload may have; `mix`: weights of new native traces, updates,
-    OTLP traces and points."""
+    OTLP traces and points; `day`: of the points."""
 
-    def __init__(self, server, run, seed, n=8, big=3000, observations=4, mix=(50, 20, 15, 15)):
+    def __init__(self, server, run, seed, n=8, big=3000, observations=4, mix=(50, 20, 15, 15), day=DATE):
         self.server, self.run, self.over, self.lock = server, run, threading.Event(), threading.Lock()
         self.facts, self.odd, self.slowest, self.acked, self.sent, self.refused = [], [], 0.0, 0, 0, [0] * n
         self.load = Load()
-        self.big, self.observations, self.mix = big, observations, mix
+        self.big, self.observations, self.mix, self.day = big, observations, mix, day
         self.noise = random.Random(seed).randbytes(1 << 16).hex()       # compresses to half
         self.port = server.port
         self.threads = [threading.Thread(target=self._work, args=(i, random.Random("%s %d" % (seed, i))), daemon=True)
@@ -95,7 +99,7 @@ class Clients:
         return (self.noise[at:] + self.noise)[:n]
 
     def _work(self, i, rng):
-        mine, points, number, conn = [], Points("m-" + self.run, "c%d" % i), 0, None
+        mine, points, number, conn = [], Points("m-" + self.run, "c%d" % i, self.day), 0, None
         with self.lock:
             self.facts.append(points)
         try:
@@ -138,9 +142,9 @@ class Clients:
         if kind == "points":
             n = rng.choice((1, 3, 50))
             values = [rng.randrange(1, 1000) for _ in range(n)]
-            body = {"metrics": [{"name": points.metric, "value": v, "timestamp": DAY % (v % 24, v % 60, v % 59),
+            body = {"metrics": [{"name": points.metric, "value": v, "timestamp": "%sT%02d:%02d:%02dZ" % (self.day, v % 24, v % 60, v % 59),
                                  "labels": {"w": points.label, **({"once": rid} if v % 3 == 0 else {})}} for v in values]}
-            return points, Write(rid, {}, sum(values), State()), METRICS, body
+            return points, Write(rid, {}, sum(values), State(), None), METRICS, body
         if kind == "update" and mine:
             trace = rng.choice(mine)
         else:
@@ -152,14 +156,15 @@ class Clients:
 
     def _native(self, trace, rid, rng):
         brings = {uid(): "own %s %s" % (rid, self._pad(rng)) for _ in range(rng.randrange(1, self.observations + 1))}
-        head = {"id": trace.id, "output": "trace output of " + rid}
+        place = ("s%d-%s" % (rng.randrange(5), self.run), "n%d-%s" % (rng.randrange(3), self.run))
+        head = {"id": trace.id, "output": "trace output of " + rid, "sessionId": place[0], "name": place[1]}
         if not trace.writes:
-            head.update(name="crash", userId=trace.user, input={"q": self._pad(rng)}, tags=["crash", trace.user])
+            head.update(userId=trace.user, input={"q": self._pad(rng)}, tags=["t%d-%s" % (rng.randrange(2), self.run), trace.user])
             trace.shared = uid()
         observations = [{"id": o, "traceId": trace.id, "output": text, "type": "SPAN"} for o, text in brings.items()]
         observations.append({"id": trace.shared, "traceId": trace.id, "output": "shared " + rid, "type": "GENERATION",
                              "model": "gpt", "promptTokens": 1, "completionTokens": 2, "totalTokens": 3})
-        return trace, Write(rid, brings, 0, State()), BATCH, {"trace": head, "observations": observations}
+        return trace, Write(rid, brings, 0, State(), place), BATCH, {"trace": head, "observations": observations}
 
     def _otlp(self, trace, rid, rng):
         if not trace.writes:
@@ -167,10 +172,10 @@ class Clients:
         brings = {otlp.new_span(): "own %s %s" % (rid, self._pad(rng)) for _ in range(rng.randrange(1, self.observations + 1))}
         now = time.time_ns()
         spans = [{"trace": trace.id, "span": o, "name": "crash", "start": now, "end": now + 1000, "parent": trace.shared,
-                  "attrs": {"langfuse.observation.output": text, "user.id": trace.user}} for o, text in brings.items()]
+                  "attrs": {"langfuse.observation.output": text, "user.id": trace.user, "session.id": "so-" + self.run}} for o, text in brings.items()]
         spans.append({"trace": trace.id, "span": trace.shared, "name": "crash", "start": now, "end": now + 2000,
-                      "attrs": {"langfuse.observation.output": "shared " + rid, "langfuse.trace.name": "crash"}})
-        return trace, Write(rid, brings, 0, State()), OTLP, otlp.request_json(spans)
+                      "attrs": {"langfuse.observation.output": "shared " + rid, "langfuse.trace.name": "no-" + self.run}})
+        return trace, Write(rid, brings, 0, State(), None), OTLP, otlp.request_json(spans)
 
 
 def answered(write):
@@ -207,6 +212,8 @@ def check_trace(fact, got, acknowledged):
             fact.id, have.get(fact.shared), fact.writes[last].rid)
     if fact.native and got["output"] != fact.output(last):
         return "trace %s: output %.60r, last write there is %s" % (fact.id, got["output"], fact.writes[last].rid)
+    if fact.native and (got["sessionId"], got["name"]) != fact.writes[last].place:
+        return "trace %s: session %s and name %s, last write there says %s" % (fact.id, got["sessionId"], got["name"], fact.writes[last].place)
     extra = set(have) - {fact.shared} - {o for w in fact.writes for o in w.brings}
     return "trace %s: observations nobody sent: %s" % (fact.id, sorted(extra)[:3]) if extra else None
 
@@ -220,9 +227,10 @@ def possible_sums(writes, acknowledged):
     return sums
 
 
-def read_points(server, metric):
+def read_points(server, metric, day=DATE):
     """{label: sum} of one metric."""
-    r = server.request("GET", "/api/public/metrics/query?name=%s&agg=sum&group_by=w&%s" % (metric, RANGE), timeout=30)
+    r = server.request("GET", "/api/public/metrics/query?name=%s&agg=sum&group_by=w&from=%sT00:00:00Z&to=%sT23:59:59Z&step=1d"
+                       % (metric, day, day), timeout=30)
     must(r.status == 200, "metrics query answered %r" % r)
     return {s["labels"]["w"]: sum(v["value"] for v in s["values"]) for s in r.json["data"]}
 
@@ -230,7 +238,7 @@ def read_points(server, metric):
 def check_points(server, facts, acknowledged):
     problems = []
     for metric in sorted({f.metric for f in facts}):
-        have = read_points(server, metric)
+        have = read_points(server, metric, next(f.day for f in facts if f.metric == metric))
         for f in facts:
             if f.metric == metric:
                 sums = possible_sums(f.writes, acknowledged)
@@ -239,19 +247,40 @@ def check_points(server, facts, acknowledged):
     return problems
 
 
-def check_user(server, user, facts, acknowledged):
-    """The list by user counts at least the acknowledged traces, at most all that were sent."""
-    # A native trace's user comes with its first write, an OTLP trace's with any.
-    sure = sum(1 for f in facts if any(acknowledged(w) for w in (f.writes[:1] if f.native else f.writes)))
-    r = server.request("GET", "/api/public/traces?limit=1&userId=" + user, timeout=30)
-    must(r.status == 200, "list answered %r" % r)
-    total = r.json["meta"]["totalItems"]
-    return [] if sure <= total <= len(facts) else ["list by user %s: totalItems %d, wanted %d to %d" % (user, total, sure, len(facts))]
+def read_ids(server, query):
+    """Ids of all pages of a list, and its totalItems."""
+    ids, page, total = [], 1, None
+    with server.conn(30) as c:
+        while total is None or (page - 1) * 200 < total:
+            r = c.request("GET", "/api/public/traces?limit=200&page=%d&fields=core&%s" % (page, query), auth=BEARER)
+            must(r.status == 200, "list answered %r" % r)
+            must(total in (None, r.json["meta"]["totalItems"]), "totalItems changes from page to page of " + query)
+            total, page = r.json["meta"]["totalItems"], page + 1
+            ids += [t["id"] for t in r.json["data"]]
+    return ids, total
+
+
+def check_lists(server, details):
+    """Every user, session, tag and name that the details state lists exactly those traces, once each."""
+    wanted = collections.defaultdict(set)
+    for t in details:
+        for key in ("userId", "sessionId", "name"):
+            if t[key]:
+                wanted["%s=%s" % (key, t[key])].add(t["id"])
+        for tag in t["tags"]:
+            wanted["tags=" + tag].add(t["id"])
+    problems = []
+    for query, ids in sorted(wanted.items()):
+        have, total = read_ids(server, query)
+        if len(have) != len(ids) or set(have) != ids or total != len(ids):
+            problems.append("list %s: totalItems %d, %d ids, %d different; by their details %d; missing: %s, strange: %s" % (
+                query, total, len(have), len(set(have)), len(ids), sorted(ids - set(have))[:3], sorted(set(have) - ids)[:3]))
+    return problems
 
 
 def check(server, facts, acknowledged=answered, counts=True, workers=2):
-    """Reads everything back.  counts: also the sums of points and the lists by user (all facts of a run are needed)."""
-    problems = []
+    """Reads everything back.  counts: also the sums of points and the lists (all facts of a run are needed)."""
+    problems, details = [], []
     traces = [f for f in facts if isinstance(f, Trace) and f.writes]
 
     def part(k):
@@ -259,14 +288,16 @@ def check(server, facts, acknowledged=answered, counts=True, workers=2):
             for f in traces[k::workers]:
                 r = c.request("GET", "/api/public/traces/" + f.id, auth=BEARER)
                 must(r.status in (200, 404), "trace %s answered %r" % (f.id, r))
-                wrong = check_trace(f, r.json if r.status == 200 else None, acknowledged)
+                got = r.json if r.status == 200 else None
+                wrong = check_trace(f, got, acknowledged)
                 if wrong:
                     problems.append(wrong)
+                if got:
+                    details.append({k: got[k] for k in ("id", "userId", "sessionId", "name", "tags")})
     threads(workers, part)
     if counts:
         problems += check_points(server, [f for f in facts if isinstance(f, Points)], acknowledged)
-        for user in sorted({f.user for f in traces}):
-            problems += check_user(server, user, [f for f in traces if f.user == user], acknowledged)
+        problems += check_lists(server, details)
     return problems
 
 

@@ -5,6 +5,7 @@ A preloaded library writes a journal of all changes, syncs and answers (tests/pr
 directory that a cut leaves, with unsynced blocks dropped or kept at random; a server is started on that.
 """
 # timeout: 150
+# store: campaign
 import os
 import random
 import shutil
