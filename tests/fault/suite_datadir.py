@@ -163,9 +163,9 @@ with T.server() as s:
         link = os.path.join(T.tmp(), "link")
         os.symlink(s.dir, link)
         for directory in (s.dir, s.dir + "/", link, os.path.join(s.dir, "..", "data")):
-            t = time.monotonic()
+            load, t = xt.Load(), time.monotonic()
             r = T.exits({"XTRACE_DATA_DIR": directory})
-            must(time.monotonic() - t < 3 * T.slow, "it took %.1f s" % (time.monotonic() - t))
+            must(time.monotonic() - t < 3 * T.slow * load.factor(), "it took %.1f s" % (time.monotonic() - t))
             one_line(r)
             must(re.search(r"(?i)in use|already|another|locked", r.err), r.err)
             s.batch({"id": uid()})
@@ -211,20 +211,20 @@ with T.server() as s:
             names.append(uid())
             got.append(s.post(BATCH, {"trace": {"id": names[-1]}}, timeout=20))
         with locked(s):
-            t, posts = time.monotonic(), []
-            while time.monotonic() - t < 6:
+            load, t, posts = xt.Load(), time.monotonic(), []
+            while time.monotonic() - t < 6 or len(posts) < 12:
                 if len(posts) < 12 and time.monotonic() - t > len(posts) * 0.3:
                     posts.append(threading.Thread(target=post, args=(len(posts),)))
                     posts[-1].start()
                 must(s.trace(old)["id"] == old, "read")
                 r = s.get("/readyz")
-                must(r.seconds < 2 * T.slow, "readyz took %.1f s" % r.seconds)
+                must(r.seconds < 2 * T.slow * load.factor(), "readyz took %.1f s" % r.seconds)
                 time.sleep(0.05)
             must(s.get("/readyz").status == 503, "ready without a store")
         for p in posts:
             p.join()
         must(len(got) == 12, "%d answers" % len(got))
-        late = [r for r in got if r.seconds > 4.8 * T.slow]
+        late = [r for r in got if r.seconds > 4.8 * T.slow * load.factor()]
         must(not late, lambda: "told after %.1f s" % late[0].seconds)
         told = [r for r in got if r.status in (429, 503)]
         must(len(told) >= 6 and all(r.h("retry-after") == "1" for r in told), got)

@@ -204,11 +204,12 @@ with T.server() as s:
         for i in range(2):
             if i:
                 time.sleep(5 if T.long else 1)
+            load = Load()
             r = s.post(M, {"metrics": [{"name": name, "value": i, "timestamp": now().isoformat()}]})
             assert r.status == 200
             r = s.get("%s?name=%s&agg=last&step=1m" % (QUERY, name)).json
             age = (now() - iso(r["meta"]["latest_ts"])).total_seconds()
-            assert age < (15 if i == 0 else 3), "latest_ts is %.1f s old" % age
+            assert age < (15 if i == 0 else 3) * T.slow * load.factor(), "latest_ts is %.1f s old" % age
             assert r["data"][0]["values"][-1]["value"] == float(i)
 
     @T.case("Q18 group_by=span_name over 5,000 series of their own, under 500 ms")
@@ -218,12 +219,12 @@ with T.server() as s:
             points = [point(i % 100 / 100, i % 3000, {"span_name": "s%d" % (i % 7), "trace_id": uid().replace("-", "")}, name)
                       for i in range(k * 1000, k * 1000 + 1000)]
             assert s.post(M, {"metrics": points}).status == 200
-        best = 9
+        best, load = 9, Load()
         for _ in range(5):
             r = s.quick("GET", "%s?name=%s&group_by=span_name&agg=p99&step=1d&%s" % (QUERY, name, RANGE))
             assert [x["labels"] for x in r.json["data"]] == [{"span_name": "s%d" % i} for i in range(7)], r.text[:200]
             best = min(best, r.seconds)
-        assert best < 0.5 * T.slow, "%.0f ms" % (best * 1000)
+        assert best < 0.5 * T.slow * load.factor(), "%.0f ms" % (best * 1000)
         want = sorted(i % 100 / 100 for i in range(5000) if i % 7 == 3)
         pos = 0.99 * (len(want) - 1)
         exact = want[int(pos)] + (want[int(pos) + 1] - want[int(pos)]) * (pos - int(pos))
@@ -248,14 +249,14 @@ with T.server({"XTRACE_RETENTION_FIRST_ROUND": "0", "XTRACE_RETENTION_INTERVAL":
         fresh = {"name": name, "labels": {"l": "fresh"}, "value": 1, "timestamp": now().isoformat()}
         assert s.post(M, {"metrics": [point(1, 0, {"l": "old"}, name), fresh]}).status == 200
         path = "%s?name=%s&from=2026-02-12T00:00:00Z" % (QUERY, name)
-        wait(lambda: [x["labels"] for x in s.get(path).json["data"]] == [{"l": "fresh"}], 10, "the old point stays")
+        wait(lambda: [x["labels"] for x in s.get(path).json["data"]] == [{"l": "fresh"}], 10 * T.slow, "the old point stays")
         for id in (old, young):
             s.batch({"id": id, "name": "n"})
         s.stop()
         with contextlib.closing(sqlite3.connect(s.db)) as db, db:
             assert db.execute("UPDATE trace SET created = 1 WHERE tseq = (SELECT min(tseq) FROM trace)").rowcount == 1
         s.start()
-        wait(lambda: s.get("/api/public/traces/" + old).status == 404, 10, "the old trace stays")
+        wait(lambda: s.get("/api/public/traces/" + old).status == 404, 10 * T.slow, "the old trace stays")
         assert s.get("/api/public/traces/" + young).status == 200
 
 T.done()

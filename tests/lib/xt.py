@@ -123,8 +123,8 @@ def short(value, most=300):
 
 
 def wait(fn, seconds=5.0, what="", pause=0.02):
-    """Calls fn until it returns something true; AssertionErrors count as not yet."""
-    end, last = time.monotonic() + seconds, None
+    """Calls fn until it returns something true; AssertionErrors count as not yet.  `seconds`: on a machine of our own."""
+    begin, last, load = time.monotonic(), None, None
     while True:
         try:
             got = fn()
@@ -132,8 +132,10 @@ def wait(fn, seconds=5.0, what="", pause=0.02):
                 return got
         except AssertionError as e:
             last = e
-        if time.monotonic() > end:
-            raise Fail("not within %.1f s: %s%s" % (seconds, what, " (%s)" % last if last else ""))
+        load = load or Load()
+        spent = time.monotonic() - begin
+        if spent > seconds and spent > seconds * load.factor():
+            raise Fail("not within %.1f s: %s%s" % (spent, what, " (%s)" % last if last else ""))
         time.sleep(pause)
 
 
