@@ -20,6 +20,8 @@
 #define SERIES_PASS_REPLACING (1u << 20) /* points that may be replaced */
 /* Checkpoints (store/sqlite/checkpoint.c): frames of 4 KB in the log. */
 #define CHECKPOINT_FRAMES 10000
+/* Pages of lists in another order than time (store/sqlite/order.h). */
+#define ORDER_KEEP 20000 /* keys that one scan keeps */
 #else
 #define INDEX_HASH_BITS 9
 #define INDEX_HOT_TRACES 24
@@ -33,4 +35,5 @@
 #define SERIES_PASS_VALUES 2000
 #define SERIES_PASS_REPLACING 200
 #define CHECKPOINT_FRAMES 40
+#define ORDER_KEEP 2000
 #endif

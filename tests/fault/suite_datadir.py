@@ -200,7 +200,7 @@ with T.server() as s:
                 p.stdout.close()
                 p.stderr.close()
 
-with T.server() as s:
+with T.server({"XTRACE_INGEST_DEADLINE_MS": "4000"}) as s:
     @T.case("the store locked by another process for 6 s: posts are told to retry within 4 s, reads go on, later all is fine")
     def _():
         old = uid()

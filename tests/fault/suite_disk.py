@@ -188,7 +188,7 @@ for name, make in (("tmpfs", lambda: Tmpfs(24 << 20)), ("preloaded", Preloaded))
             def _():
                 stop_when_full(s, state["disk"], state["facts"])
 
-with T.server({"XTRACE_INGEST_DEADLINE_MS": "2000"}) as s:
+with T.server({"XTRACE_INGEST_DEADLINE_MS": "2000", "XTRACE_STOP_TIMEOUT_MS": "4000"}) as s:
     disk = None
 
     @T.case("syncs that fail: nothing is acknowledged on their word, and the server recovers")

@@ -154,7 +154,7 @@ with T.server({"XTRACE_MAX_REQUEST_BODY_BYTES": "20MB"}) as s:
                 post("/v1/l/batch", "{}" + " " * 1000000, 200))])
 
 for sig in (signal.SIGTERM, signal.SIGINT):
-    with T.server() as s:
+    with T.server({"XTRACE_STOP_TIMEOUT_MS": "2000"}) as s:
         @T.case("%s ends the server with 0, half-sent requests or not" % sig.name)
         def _():
             s.batch({"id": uid()})

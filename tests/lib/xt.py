@@ -38,7 +38,7 @@ Others       uid(), wait(fn, seconds), threads(n, fn), differ(want, got), zstd_r
 
 No test accepts a 500: the library raises on it.  A server that dies in a test fails that test and is started again on
 its directory.  Sanitizer reports on stderr and exit codes other than 0 after SIGTERM fail the suite.  Under a sanitizer
-(T.sanitized) deadlines are three or four times longer and bounds of memory are not checked.  XTRACE_TEST_LONG=1 asks for
+(T.sanitized) deadlines, the server's for commits and queries too, are three or four times longer and bounds of memory are not checked.  XTRACE_TEST_LONG=1 asks for
 the long forms of slow tests (T.long).
 """
 import atexit
@@ -517,6 +517,8 @@ class Server:
         self.env = {"XTRACE_DATA_DIR": self.dir, "API_BEARER_TOKEN": TOKEN, "XTRACE_PUBLIC_KEY": PK,
                     "XTRACE_SECRET_KEY": SK, "RATE_LIMIT_QPS": "100000", "RATE_LIMIT_BURST": "100000",
                     "METRICS_RETENTION_DAYS": "0", "TRACES_RETENTION_DAYS": "0"}
+        if slow > 1:    # what a user's server does in its default times, this one does in as many more
+            self.env.update(XTRACE_INGEST_DEADLINE_MS=4000 * slow, XTRACE_QUERY_TIMEOUT_MS=10000 * slow)
         self.env.update(env or {})
         self.tls = ssl._create_unverified_context() if self.env.get("XTRACE_TLS_CERT") else None
         self.proc, self._port, self._conn, self.starts = None, None, None, 0

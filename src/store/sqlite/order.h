@@ -2,9 +2,8 @@
  * further down costs a scan for each ORDER_KEEP before it. Ties are broken by number of arrival, in the same direction;
  * an absent value is greater than all (first descending, last ascending). */
 #pragma once
+#include "store/limits.h"
 #include "store/sqlite/scan.h"
-
-#define ORDER_KEEP 20000
 
 /* Numbers of the traces at [offset, offset + limit), into `page` (room for limit). `total` is that of filter_count, or
  * negative when it is not known: the scan finds it. */
