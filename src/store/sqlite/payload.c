@@ -302,7 +302,7 @@ static enum xt_code read_single(struct codec *k, struct arena *a, const struct r
 
 enum xt_code payload_get(struct conn *c, struct codec *k, struct arena *a, int64_t pid, struct str *ret,
                          struct xt_err *err) {
-    struct row r;
+    struct row r = { .n = 0 };
     *ret = STR_NONE;
     if (pid == 0)
         return XT_OK;
@@ -354,7 +354,7 @@ enum xt_code payload_same(struct conn *c, struct codec *k, struct arena *a, int6
 static bool visit_row(struct codec *k, struct arena *a, const struct row *r, bool (*visit)(void *arg, struct str text),
                       void *arg) {
     struct xt_err unread;
-    struct str text;
+    struct str text = STR_NONE;
     if (r->n == 1)
         return payload_decode(k, a, r->z, &text, &unread) != XT_OK || visit(arg, text);
     bool go_on = true;
@@ -462,7 +462,7 @@ static enum xt_code end_run(struct conn *c, struct payload_drops *d, size_t i, s
 }
 
 enum xt_code payload_drop_in(struct conn *c, struct payload_drops *d, int64_t pid, struct xt_err *err) {
-    struct row r;
+    struct row r = { .n = 0 };
     struct xt_err missing;
     if (pid == 0)
         return XT_OK;
