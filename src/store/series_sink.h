@@ -3,7 +3,7 @@
 #include "store/series_agg.h"
 #include "store/series_cell.h"
 
-#define CUT_GROUP (UINT32_MAX - 1) /* sorts behind the limit: its points count for latest and truncated alone */
+#define CUT_GROUP (UINT32_MAX / 2) /* sorts behind the limit: its points count for latest and truncated alone */
 
 struct group {
     struct str labels; /* malloc'd JSON text */

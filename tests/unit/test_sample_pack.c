@@ -375,11 +375,256 @@ static void queries(void **state) {
     }
 }
 
+/* ---- order of arrival ---- */
+
+/* Sets that take turns in any order at the same few times: `last` is what arrived last, over sets and parts, and a later
+ * generation comes after an earlier one. */
+static void last_of_equal_times(void **state) {
+    (void)state;
+    for (int round = 0; round < 40; round++) {
+        struct source s;
+        size_t nsets = 1 + draw(20), times = 1 + draw(30);
+        source_init(&s, nsets, 1 + draw(SAMPLE_PACK_POINTS > 1000 ? 30000 : 500));
+        for (size_t i = 0; i < nsets; i++) {
+            add_label(&s, i, STR_LIT("g"), text_of("%d", (int)(i % 2)));
+            add_label(&s, i, STR_LIT("n"), text_of("%zu", i));
+        }
+        int64_t want[2] = { -1, -1 }, latest[2] = { TIME_NONE, TIME_NONE };
+        for (size_t i = 0; i < s.npoints; i++) {
+            struct source_point *p = &s.points[i];
+            *p = (struct source_point){ (uint32_t)draw(nsets), (int64_t)draw(times), (double)i };
+            unsigned g = p->set % 2;
+            if (p->time >= latest[g]) {
+                latest[g] = p->time;
+                want[g] = (int64_t)i;
+            }
+        }
+        struct source_parts parts;
+        build(&s, &parts, NULL);
+        struct series_query q = { .from = TIME_MIN,
+                                  .to = TIME_MAX,
+                                  .step = 60 * NS_PER_SEC,
+                                  .agg = AGG_LAST,
+                                  .grouped = true,
+                                  .group_by = STR_LIT("g"),
+                                  .deadline = TIME_NONE,
+                                  .max_points = 1000,
+                                  .max_series = 50 };
+        struct series_sink *sink = series_sink_new(&q, (size_t)64 << 20);
+        assert_non_null(sink);
+        struct xt_err err;
+        assert_int_equal(parts_query(&parts, &q, 3, sink, &err), XT_OK);
+        const struct series_result *r;
+        size_t n;
+        int64_t newest;
+        bool cut;
+        assert_int_equal(series_sink_finish(sink, &r, &n, &newest, &cut, &err), XT_OK);
+        for (size_t i = 0; i < n; i++) {
+            size_t g = str_eq_c(r[i].labels, "{\"g\":\"1\"}");
+            assert_true(r[i].nvalues == 1 && r[i].values[0].value == (double)want[g]);
+        }
+        series_sink_free(sink);
+        parts_done(&parts);
+        source_free(&s);
+        arena_reset(&texts);
+    }
+    assert_true(pack_arrival(4, 0) > pack_arrival(3, (1u << 27) - 1));
+}
+
+/* Within a generation the build drops what was replaced. */
+static void replaced_points_are_left_out(void **state) {
+    (void)state;
+    struct source s;
+    source_init(&s, 2, 3 * SAMPLE_PACK_POINTS);
+    s.sets[0].replaces = true;
+    add_label(&s, 0, STR_LIT("a"), STR_LIT("1"));
+    add_label(&s, 1, STR_LIT("a"), STR_LIT("1"));
+    for (size_t i = 0; i < s.npoints; i++)
+        s.points[i] = (struct source_point){ i % 3 == 2, (int64_t)(i / 7), (double)i };
+    struct source_parts parts;
+    build(&s, &parts, NULL);
+    size_t points = 0;
+    for (size_t i = 0; i < parts.n; i++)
+        points += parts.part[i].points;
+    assert_int_equal(points, s.npoints / 3 + (s.npoints - 1) / 7 + 1);
+    struct series_query q = { .from = TIME_MIN,
+                              .to = TIME_MAX,
+                              .step = 60 * NS_PER_SEC,
+                              .agg = AGG_SUM,
+                              .deadline = TIME_NONE,
+                              .max_points = 1000,
+                              .max_series = 50 };
+    struct series_sink *plain = series_sink_new(&q, (size_t)64 << 20), *packed = series_sink_new(&q, (size_t)64 << 20);
+    struct xt_err err;
+    feed_plain(&s, &q, plain);
+    assert_int_equal(parts_query(&parts, &q, 1, packed, &err), XT_OK);
+    same_answers(plain, packed, q.agg);
+    series_sink_free(plain);
+    series_sink_free(packed);
+    parts_done(&parts);
+    source_free(&s);
+    arena_reset(&texts);
+}
+
+/* ---- damage ---- */
+
+static bool any_run(void *arg, const struct pack_run *run) {
+    *(size_t *)arg += run->n + run->nlabels;
+    return true;
+}
+
+static void read_both(const struct source_part *p) {
+    struct xt_err err;
+    size_t seen = 0;
+    enum xt_code code = pack_each(p->lab, p->pts, p->raw, any_run, &seen, &err);
+    assert_true(code == XT_OK || code == XT_ESTORE);
+    struct source_parts one = { (struct source_part *)(uintptr_t)p, 1, 1 };
+    const struct label filter = { STR_LIT("span_name"), STR_LIT("span-1") };
+    for (int k = 0; k < 3; k++) {
+        struct series_query q = { .labels = &filter,
+                                  .nlabels = k == 1,
+                                  .from = TIME_MIN,
+                                  .to = TIME_MAX,
+                                  .step = NS_PER_DAY,
+                                  .agg = k ? AGG_P90 : AGG_LAST,
+                                  .grouped = k != 0,
+                                  .group_by = k == 1 ? STR_LIT("trace_id") : STR_LIT("span_name"),
+                                  .deadline = TIME_NONE,
+                                  .max_points = 1000,
+                                  .max_series = 50 };
+        struct series_sink *sink = series_sink_new(&q, (size_t)16 << 20);
+        assert_non_null(sink);
+        code = parts_query(&one, &q, 1, sink, &err);
+        assert_true(code == XT_OK || code == XT_ESTORE);
+        series_sink_free(sink);
+    }
+}
+
+/* Each blob cut at many lengths and with bits turned round, in memory exactly as long as it is. */
+static void damaged(void **state) {
+    (void)state;
+    for (int shape = 0; shape < 6; shape++) {
+        struct source s;
+        size_t nsets = 90;
+        source_init(&s, nsets, nsets * (shape % 2 ? 3 : 1));
+        fill_labels(&s, shape);
+        for (size_t i = 0; i < s.npoints; i++)
+            s.points[i] = (struct source_point){ (uint32_t)(i % nsets), (int64_t)draw(20), (double)draw(1000) / 3 };
+        for (size_t i = 0; i < nsets; i++)
+            s.sets[i].replaces = shape == 5 && i % 2;
+        struct source_parts parts;
+        build(&s, &parts, NULL);
+        struct source_part good = parts.part[0];
+        struct str *blobs[] = { &parts.part[0].lab, &parts.part[0].pts, &parts.part[0].raw };
+        for (int k = 0; k < 3; k++) {
+            struct str was = *blobs[k];
+            for (size_t n = 0; n < was.n; n += 1 + was.n / 300) {
+                *blobs[k] = source_copy((struct str){ was.p, n });
+                read_both(&parts.part[0]);
+                free((char *)(uintptr_t)blobs[k]->p);
+            }
+            for (size_t at = 0; at < was.n; at += 1 + was.n / 600) {
+                *blobs[k] = source_copy(was);
+                ((char *)(uintptr_t)blobs[k]->p)[at] ^= (char)(1u << draw(8));
+                read_both(&parts.part[0]);
+                free((char *)(uintptr_t)blobs[k]->p);
+            }
+            *blobs[k] = was;
+        }
+        parts.part[0] = good;
+        parts_done(&parts);
+        source_free(&s);
+        arena_reset(&texts);
+    }
+}
+
+/* ---- memory ---- */
+
+static enum xt_code refuse(void *arg, const struct pack_part *part, struct xt_err *err) {
+    (void)part;
+    return --*(int *)arg > 0 ? XT_OK : xt_fail(err, XT_EUNAVAILABLE, "disk full");
+}
+
+static void writer_fails(void **state) {
+    (void)state;
+    struct source s;
+    source_init(&s, 1, 3 * SAMPLE_PACK_POINTS);
+    struct pack_builder *b = pack_builder_new();
+    struct xt_err err;
+    for (int n = 1; n <= 4; n++) {
+        int left = n;
+        assert_int_equal(source_build(&s, b, 1, refuse, &left, &err), n <= 3 ? XT_EUNAVAILABLE : XT_OK);
+        assert_int_equal(left, n <= 3 ? 0 : 1);
+    }
+    pack_reset(b);
+    pack_builder_free(b);
+    source_free(&s);
+}
+
+static void allocations_fail(void **state) {
+    (void)state;
+    struct source s;
+    source_init(&s, 300, 600);
+    fill_labels(&s, 1);
+    for (size_t i = 0; i < s.npoints; i++)
+        s.points[i] = (struct source_point){ (uint32_t)draw(300), (int64_t)draw(20), (double)draw(1000) };
+    s.sets[0].replaces = true;
+    bool done = false;
+    for (uint64_t n = 1; !done; n++) {
+        struct source_parts parts = { 0 };
+        struct filter filter = { 0 };
+        struct xt_err err;
+        alloc_fail_at(n);
+        struct pack_builder *b = pack_builder_new();
+        enum xt_code code = b ? source_build(&s, b, 7, source_keep, &parts, &err) : XT_ENOMEM;
+        if (code == XT_OK)
+            code = pack_filter(b, &filter, &err);
+        alloc_fail_at(0);
+        assert_true(code == XT_OK || code == XT_ENOMEM);
+        done = code == XT_OK && n > 5;
+        filter_done(&filter);
+        pack_builder_free(b);
+        if (done)
+            parts_done(&parts), build(&s, &parts, NULL);
+        for (uint64_t k = 1; done && k < 60; k++) {
+            struct series_query q = { .from = TIME_MIN,
+                                      .to = TIME_MAX,
+                                      .step = NS_PER_DAY,
+                                      .agg = AGG_P90,
+                                      .grouped = k % 2,
+                                      .group_by = STR_LIT("trace_id"),
+                                      .deadline = TIME_NONE,
+                                      .max_points = 1000,
+                                      .max_series = 50 };
+            struct series_sink *sink = series_sink_new(&q, (size_t)16 << 20);
+            struct pack_reader *r = pack_reader_new(&q, sink);
+            enum pack_want want;
+            bool full = false;
+            alloc_fail_at(k);
+            code = pack_open(r, parts.part[0].lab, &want, &err);
+            if (code == XT_OK)
+                code = pack_read(r, parts.part[0].pts, parts.part[0].raw, 1, 0, &full, &err);
+            alloc_fail_at(0);
+            assert_true(code == XT_OK || code == XT_ENOMEM);
+            pack_reader_free(r);
+            series_sink_free(sink);
+        }
+        parts_done(&parts);
+    }
+    source_free(&s);
+    arena_reset(&texts);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(shapes),
         cmocka_unit_test(labels),
         cmocka_unit_test(queries),
+        cmocka_unit_test(last_of_equal_times),
+        cmocka_unit_test(replaced_points_are_left_out),
+        cmocka_unit_test(damaged),
+        cmocka_unit_test(writer_fails),
+        cmocka_unit_test(allocations_fail),
     };
     arena_init(&texts, (size_t)512 << 20);
     int failed = cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,5 +1,6 @@
 /* test_series_agg.c -- buckets, aggregates, groups, limits (contract 3.6 with D3 and D4). */
 #include "sqlite_fixture.h"
+#include "store/limits.h"
 
 #include <float.h>
 #include <math.h>
@@ -463,6 +464,127 @@ static void million_sets(void **state) {
     assert_true(end - start < 5 * NS_PER_SEC);
 }
 
+/* More values than one pass keeps: several passes give what sorting gives, and memory is bounded. Under the usual limits
+ * these are millions of points. */
+static void many_values(void **state) {
+    (void)state;
+    const size_t n = SERIES_PASS_VALUES / 10 * 18;
+    for (int mode = 0; mode < 3; mode++) {
+        struct series_query q = series_of_name("m");
+        q.from = mode ? 0 : TIME_MIN; /* a range of an axis, or a sparse one */
+        q.to = mode ? 119 * 60 * NS_PER_SEC : TIME_MAX;
+        q.agg = AGG_P90;
+        q.max_points = 100;
+        q.max_series = 3;
+        struct series_sink *s = series_sink_new(&q, (size_t)160 << 20);
+        assert_non_null(s);
+        size_t passes = 0;
+        do {
+            uint32_t groups[4];
+            for (int g = 0; g < 4; g++) {
+                char text[8];
+                snprintf(text, sizeof text, "%d", g);
+                struct label l = { STR_LIT("k"), str_c(text) };
+                groups[g] = series_sink_set(s, &l, 1);
+            }
+            for (size_t i = 0; i < n; i++) {
+                /* Mode 2: half of all in one bucket, more than a slice should hold. */
+                size_t minute = mode == 2 && i / 480 % 2 ? 50 : i % 120;
+                assert_true(series_sink_arrival(s, groups[i / 120 % 4], (int64_t)minute * 60 * NS_PER_SEC, 0,
+                                                (double)(i * 2654435761u % 1000003)));
+            }
+            passes++;
+        } while (series_sink_again(s));
+        assert_true(passes > 2 && passes < 8);
+        const struct series_result *r;
+        size_t nr;
+        int64_t latest;
+        bool cut;
+        assert_int_equal(series_sink_finish(s, &r, &nr, &latest, &cut, NULL), XT_OK);
+        assert_true(nr == 3 && cut && latest == 119 * 60 * NS_PER_SEC);
+        double *v = malloc(n * sizeof *v);
+        assert_non_null(v);
+        for (size_t g = 0; g < nr; g++) {
+            assert_int_equal(r[g].nvalues, 100);
+            for (size_t k = 30; k < 32; k++) { /* minutes 50 and 51 */
+                size_t count = 0;
+                for (size_t i = 0; i < n; i++)
+                    if (i / 120 % 4 == g && (mode == 2 && i / 480 % 2 ? 50 : i % 120) == k + 20)
+                        v[count++] = (double)(i * 2654435761u % 1000003);
+                assert_true(r[g].values[k].timestamp == (int64_t)(k + 20) * 60 * NS_PER_SEC);
+                if (count == 0)
+                    continue;
+                qsort(v, count, sizeof *v, by_value);
+                double at = 0.9 * (double)(count - 1), lo = v[(size_t)floor(at)], hi = v[(size_t)ceil(at)];
+                volatile double part = (at - floor(at)) * (hi - lo);
+                assert_true(r[g].values[k].value == lo + part);
+            }
+        }
+        free(v);
+        series_sink_free(s);
+    }
+    /* Who does not ask for another pass gets no answer, rather than a wrong one. */
+    struct series_query q = series_of_name("m");
+    q.agg = AGG_P50;
+    struct series_sink *s = series_sink_new(&q, (size_t)160 << 20);
+    uint32_t group = series_sink_set(s, NULL, 0);
+    for (size_t i = 0; i < n; i++)
+        assert_true(series_sink_point(s, group, (int64_t)i, 1));
+    const struct series_result *r;
+    size_t nr;
+    int64_t latest;
+    bool cut;
+    struct xt_err err;
+    assert_int_equal(series_sink_finish(s, &r, &nr, &latest, &cut, &err), XT_ETOOBIG);
+    series_sink_free(s);
+}
+
+/* Points of replacing sets: of equal times the last one counts, whatever came between, also over several passes. */
+static void replacing(void **state) {
+    (void)state;
+    static const enum series_agg aggs[] = { AGG_SUM, AGG_LAST, AGG_P50 };
+    for (size_t k = 0; k < 6; k++) {
+        const size_t n = k < 3 ? 100 : SERIES_PASS_REPLACING;
+        struct series_query q = series_of_name("m");
+        q.agg = aggs[k % 3];
+        struct series_sink *s = series_sink_new(&q, (size_t)300 << 20);
+        assert_non_null(s);
+        size_t passes = 0;
+        do {
+            passes++;
+            struct label x[] = { { STR_LIT("a"), STR_LIT("1") } };
+            struct series_identity id = series_identity(x, 1);
+            uint32_t group = series_sink_set(s, x, 1);
+            for (size_t i = 0; i < n; i++) {
+                int64_t t = (int64_t)(i % 600) * NS_PER_SEC + (int64_t)(i / 600), arrival[2] = { (int64_t)i + 10, 5 };
+                const uint32_t groups[2] = { group, group };
+                const int64_t times[2] = { t, t };
+                const double values[2] = { 3, 4 }; /* the second one came first */
+                const struct series_points p = { groups, times, values, arrival, 2 };
+                assert_true(series_sink_feed_replacing(s, id, &p));
+            }
+        } while (series_sink_again(s));
+        assert_true(k < 3 ? passes == 1 : passes > 1);
+        const struct series_result *r;
+        size_t nr;
+        int64_t latest;
+        bool cut;
+        assert_int_equal(series_sink_finish(s, &r, &nr, &latest, &cut, NULL), XT_OK);
+        assert_true(nr == 1);
+        double sum = 0;
+        for (size_t i = 0; i < r[0].nvalues; i++) {
+            sum += r[0].values[i].value;
+            assert_true(q.agg == AGG_SUM || r[0].values[i].value == 3);
+        }
+        assert_true(q.agg != AGG_SUM || sum == 3 * (double)n);
+        series_sink_free(s);
+    }
+    struct label a[] = { { STR_LIT("a"), STR_LIT("bc") } }, b[] = { { STR_LIT("ab"), STR_LIT("c") } };
+    struct series_identity x = series_identity(a, 1), y = series_identity(b, 1), z = series_identity(a, 1);
+    assert_memory_not_equal(&x, &y, sizeof x);
+    assert_memory_equal(&x, &z, sizeof x);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(aggregates),
@@ -480,6 +602,8 @@ int main(void) {
         cmocka_unit_test(memory_is_bounded),
         cmocka_unit_test(allocations_fail),
         cmocka_unit_test(million_sets),
+        cmocka_unit_test(many_values),
+        cmocka_unit_test(replacing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
