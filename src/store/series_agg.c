@@ -277,6 +277,16 @@ uint32_t series_sink_value(struct series_sink *s, struct str value) {
     return at != 0 ? at - 1 : group_new(s, group_text(s, NULL, 0, value), value, hash);
 }
 
+/* Does the text of every set whose first label this is sort behind the limit? Most sets of many are told by that. */
+static bool behind_limit(struct series_sink *s, const struct label *first) {
+    struct str text = group_text(s, first, 1, STR_NONE), limit = s->limit;
+    if (!str_has(text) || text.n > limit.n)
+        return false;
+    text.n -= 1; /* the brace behind it */
+    limit.n = text.n;
+    return str_cmp(text, limit) > 0;
+}
+
 uint32_t series_sink_set(struct series_sink *s, const struct label *labels, size_t nlabels) {
     if (s->mem.failed != XT_OK || !series_sink_wants(s, labels, nlabels))
         return SERIES_NO_GROUP;
@@ -284,6 +294,8 @@ uint32_t series_sink_set(struct series_sink *s, const struct label *labels, size
         return series_sink_value(s, group_value(s->q, labels, nlabels));
     if (!table_ready(s))
         return SERIES_NO_GROUP;
+    if (str_has(s->limit) && nlabels > 1 && behind_limit(s, &labels[0]))
+        return CUT_GROUP;
     struct str text = group_text(s, labels, nlabels, STR_NONE);
     if (!str_has(text))
         return group_new(s, text, STR_NONE, 0);

@@ -130,7 +130,7 @@ static bool in_last(const struct buckets *k, int64_t timestamp, int64_t step) {
            (uint64_t)timestamp - (uint64_t)k->starts[k->last] < (uint64_t)step;
 }
 
-struct cell *buckets_cell(struct buckets *k, struct budget *b, const struct axis *x, const struct series_query *q,
+struct cell *buckets_make(struct buckets *k, struct budget *b, const struct axis *x, const struct series_query *q,
                           int64_t t) {
     if (x->span) {
         if (!k->cells) {

@@ -60,8 +60,12 @@ static inline size_t axis_at(const struct axis *x, int64_t t) {
 
 /* The cell for a time in the query's range, made if need be. NULL: no memory, or (b->failed is XT_OK) it is older than
  * what can be in the answer. It is valid until the next call for the same buckets. */
-struct cell *buckets_cell(struct buckets *k, struct budget *b, const struct axis *x, const struct series_query *q,
+struct cell *buckets_make(struct buckets *k, struct budget *b, const struct axis *x, const struct series_query *q,
                           int64_t t);
+static inline struct cell *buckets_cell(struct buckets *k, struct budget *b, const struct axis *x,
+                                        const struct series_query *q, int64_t t) {
+    return x->span && k->cells ? &k->cells[axis_at(x, t)] : buckets_make(k, b, x, q, t);
+}
 /* The cell of a time if there is one. */
 struct cell *buckets_find(const struct buckets *k, const struct axis *x, const struct series_query *q, int64_t t);
 /* Walks through the buckets that have points, oldest first: *at starts at 0. NULL: no more. */

@@ -215,6 +215,12 @@ enum xt_code pack_open(struct pack_reader *r, struct str lab, enum pack_want *re
 /* What put_by_sets of pack_build.c wrote. */
 static bool by_sets(struct column_in *in, const struct part *p, int64_t *scratch, bool chained, int64_t *ret) {
     size_t nsets = p->nsets, n = p->npoints, place = 0, others = nsets;
+    if (!p->counts) { /* one point each */
+        bool ok = column_ints(in, ret, n);
+        for (size_t i = 1; ok && chained && i < n; i++)
+            ret[i] = (int64_t)((uint64_t)ret[i] + (uint64_t)ret[i - 1]);
+        return ok;
+    }
     if (!column_ints(in, scratch, nsets) || !column_ints(in, scratch + nsets, n - nsets))
         return false;
     uint64_t at = 0;
@@ -222,7 +228,7 @@ static bool by_sets(struct column_in *in, const struct part *p, int64_t *scratch
         at = chained ? at + (uint64_t)scratch[s] : (uint64_t)scratch[s];
         uint64_t v = at;
         ret[place++] = (int64_t)v;
-        for (unsigned k = p->counts ? p->counts[s] : 1; k > 1; k--) {
+        for (unsigned k = p->counts[s]; k > 1; k--) {
             v += (uint64_t)scratch[others++];
             ret[place++] = (int64_t)v;
         }
@@ -372,6 +378,8 @@ static uint32_t group_of(struct pack_reader *r, struct grouping *g, uint32_t set
         return series_sink_set(r->sink, r->labels, n);
     }
     const struct column *c = g->column;
+    if (c && !c->sets)
+        g->entry = set;
     while (c && g->entry < c->n && column_set(c, g->entry) < set)
         g->entry++;
     bool has = c && g->entry < c->n && column_set(c, g->entry) == set;
@@ -438,9 +446,37 @@ static bool set_feed(struct pack_reader *r, struct grouping *g, struct feeding *
     return series_sink_feed_replacing(r->sink, series_identity(r->labels, nlabels), &p);
 }
 
+/* Parts of one-point sets in grouped queries, which is what a tracing layer makes: the same as set_feed for each, but
+ * all that can be decided before the loop is. */
+static bool singles_feed(struct pack_reader *r, struct grouping *g, struct feeding *f) {
+    const struct part *p = &r->part;
+    const struct column *c = g->column;
+    size_t n = 0;
+    for (uint32_t s = 0; s < p->nsets; s++) {
+        int64_t t = r->points.times[s];
+        if (!r->wanted[s] || t < f->from || t > f->to)
+            continue;
+        uint32_t group = c && !c->sets ? g->of_value[column_code(c, s)] : UNKNOWN;
+        if (group == UNKNOWN)
+            group = group_of(r, g, s);
+        if (group == SERIES_NO_GROUP)
+            return false;
+        r->groups[n] = group;
+        r->out_times[n] = t;
+        r->out_values[n] = r->points.values[s];
+        if (f->arrivals)
+            r->out_arrivals[n] = arrival_of(r, f, s);
+        n++;
+    }
+    struct series_points all = out_points(r, 0, n, f->arrivals);
+    return series_sink_feed(r->sink, &all);
+}
+
 static bool sets_feed(struct pack_reader *r, struct grouping *g, struct feeding *f) {
     const struct part *p = &r->part;
     size_t place = 0;
+    if (r->q->grouped && !p->counts && !p->replaces)
+        return singles_feed(r, g, f);
     for (uint32_t s = 0; s < p->nsets; s++) {
         size_t n = p->counts ? p->counts[s] : 1;
         if (r->wanted[s] && !set_feed(r, g, f, s, place, place + n))
