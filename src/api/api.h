@@ -12,7 +12,7 @@ http_handler ingest_metrics_batch, ingest_otlp_public, ingest_otlp_standard;
 enum xt_code ingest_head_json(struct http_req *req, struct xt_err *err);
 enum xt_code ingest_head_otlp_public(struct http_req *req, struct xt_err *err);
 enum xt_code ingest_head_otlp(struct http_req *req, struct xt_err *err);
-http_handler traces_list, traces_get;                     /* traces.c */
+http_handler traces_list, traces_get, observations_get;   /* traces.c */
 http_handler metrics_names, metrics_query, metrics_daily; /* metrics.c */
 
 /* docs/api.md's table of routes, from the rows (xtrace docs). */

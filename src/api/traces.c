@@ -1,4 +1,5 @@
-/* traces.c -- GET /api/public/traces and /api/public/traces/:traceId (contract 2.9, 3.3, 3.4). */
+/* traces.c -- GET /api/public/traces and /api/public/traces/:traceId (contract 2.9, 3.3, 3.4), and an observation of them by
+ * its id alone. */
 #include "api/api.h"
 
 #include <stdio.h>
@@ -374,6 +375,35 @@ enum http_result traces_get(struct http_req *req, struct xt_err *err) {
     write_scores(&d.w);
     jw_end(&d.w);
     if (!jw_done(&d.w)) {
+        xt_fail(err, XT_ESCHEMA, "answer too large");
+        return HTTP_FAIL;
+    }
+    return HTTP_REPLY;
+}
+
+/* ---- one observation ---- */
+
+static bool first_observation(void *arg, const struct observation_row *o) {
+    write_observation(arg, o);
+    return false;
+}
+
+enum http_result observations_get(struct http_req *req, struct xt_err *err) {
+    struct app *app = app_of(req);
+    struct observation_ref ref = { .project = http_auth_of(req)->project,
+                                   .deadline = clock_mono_ns() + (int64_t)app->conf->query_timeout_ms * 1000000 };
+    struct json_writer w;
+    if (!id_key(http_arena(req), http_path_param(req, 0), &ref.key)) {
+        xt_fail(err, XT_EINVAL, "Invalid URL: `observationId` is no id");
+        return HTTP_FAIL;
+    }
+    jw_init(&w, http_reply_buf(req));
+    enum xt_code rc = app->store->ops->observation_get(app->store, &ref, first_observation, &w, err);
+    if (rc == XT_ENOTFOUND)
+        xt_fail(err, XT_ENOTFOUND, "Observation not found within authorized project");
+    if (rc != XT_OK)
+        return HTTP_FAIL;
+    if (!jw_done(&w)) {
         xt_fail(err, XT_ESCHEMA, "answer too large");
         return HTTP_FAIL;
     }

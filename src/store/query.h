@@ -63,6 +63,11 @@ struct trace_ref {
     struct str key; /* id_key */
     int64_t deadline;
 };
+struct observation_ref {
+    int64_t project;
+    struct str key; /* id_key of the observation */
+    int64_t deadline;
+};
 struct observation_row {
     struct str id, trace_id, parent_id; /* printed; parent absent: none */
     struct str type, name, level, status_message, environment, label;

@@ -82,6 +82,9 @@ struct store_ops {
     /* XT_ENOTFOUND when the trace is unknown. `trace` is visited first, then its observations in order (contract 3.4). */
     enum xt_code (*trace_get)(struct store *s, const struct trace_ref *ref, trace_visitor *trace,
                               observation_visitor *observation, void *arg, struct xt_err *err);
+    /* Every observation with that id, one a trace (D16), that of the trace that came last first. XT_ENOTFOUND: none. */
+    enum xt_code (*observation_get)(struct store *s, const struct observation_ref *ref, observation_visitor *visit,
+                                    void *arg, struct xt_err *err);
     enum xt_code (*daily)(struct store *s, const struct daily_query *q, day_visitor *visit, void *arg,
                           int64_t *ret_total, struct xt_err *err);
     enum xt_code (*metric_names)(struct store *s, int64_t project, int64_t deadline, name_visitor *visit, void *arg,

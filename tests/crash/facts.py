@@ -278,6 +278,17 @@ def check_lists(server, details):
     return problems
 
 
+def check_observations(server, details):
+    """Some observations by their ids alone."""
+    problems = []
+    for t in details[:40]:
+        for o in t["observations"][:2]:
+            r = server.quick("GET", "/api/public/observations/" + o)
+            if r.status != 200 or (r.json["id"], r.json["traceId"]) != (o, t["id"]):
+                problems.append("observation %s of trace %s: %r" % (o, t["id"], r))
+    return problems
+
+
 def check(server, facts, acknowledged=answered, counts=True, workers=2):
     """Reads everything back.  counts: also the sums of points and the lists (all facts of a run are needed)."""
     problems, details = [], []
@@ -294,10 +305,11 @@ def check(server, facts, acknowledged=answered, counts=True, workers=2):
                     problems.append(wrong)
                 if got:
                     details.append({k: got[k] for k in ("id", "userId", "sessionId", "name", "tags")})
+                    details[-1]["observations"] = [o["id"] for o in got["observations"]]
     threads(workers, part)
     if counts:
         problems += check_points(server, [f for f in facts if isinstance(f, Points)], acknowledged)
-        problems += check_lists(server, details)
+        problems += check_lists(server, details) + check_observations(server, details)
     return problems
 
 

@@ -365,6 +365,16 @@ static void m_get(int64_t project, const char *id, struct buf *out) {
         m_show_obs(all[i], row.id, out);
 }
 
+/* Traces stand in order of arrival. */
+static void m_observations(int64_t project, struct str key, struct buf *out) {
+    for (size_t i = model.n; i-- > 0;) {
+        const struct m_trace *t = &model.t[i];
+        for (size_t k = 0; k < t->nobs && t->project == project; k++)
+            if (str_eq(t->obs[k].v.id.key, key))
+                m_show_obs(&t->obs[k], id_print(&model.a, t->v.id.key, t->v.id.spell, t->v.id.text), out);
+    }
+}
+
 static bool m_is(struct str want, struct str have) { return !str_has(want) || str_eq(want, have); }
 
 static bool m_match(const struct m_trace *t, const struct trace_query *q) {

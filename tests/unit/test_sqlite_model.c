@@ -50,6 +50,22 @@ static void compare_get(struct fixture *f) {
     compare(&store, &want, 0, 0, "detail");
 }
 
+/* All observations of one id, that of the trace that came last first. */
+static void compare_observation(struct fixture *f) {
+    struct buf store, want;
+    struct arena a;
+    struct observation_ref ref = { .project = 1 + (int64_t)rnd(PROJECTS), .deadline = TIME_NONE };
+    arena_init(&a, 4096);
+    assert_true(id_key(&a, str_c(PICK(obs_ids)), &ref.key));
+    buf_init(&store, 8 << 20);
+    buf_init(&want, 8 << 20);
+    m_observations(ref.project, ref.key, &want);
+    enum xt_code code = f->store.ops->observation_get(&f->store, &ref, visit_obs, &store, &f->err);
+    assert_int_equal(code, want.n > 0 ? XT_OK : XT_ENOTFOUND);
+    compare(&store, &want, 0, 0, "observation");
+    arena_done(&a);
+}
+
 static void random_range(int64_t *from, int64_t *to) {
     if (chance(50))
         *from = random_time();
@@ -218,6 +234,7 @@ static void run_seed(uint64_t seed, int64_t deadline) {
         now += (int64_t)rnd(3) * SEC;
         random_group(&f, now);
         compare_get(&f);
+        compare_observation(&f);
         for (int k = 0; k < 3; k++)
             compare_list(&f);
         compare_daily(&f);

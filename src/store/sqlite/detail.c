@@ -1,4 +1,5 @@
-/* detail.c -- one trace with all its observations in order (contract 3.4), streamed: only their places are held. */
+/* detail.c -- one trace with all its observations in order (contract 3.4), streamed: only their places are held; and
+ * observations by their id alone. */
 #include <stdlib.h>
 
 #include "store/sqlite/lookup.h"
@@ -131,6 +132,95 @@ enum xt_code sqlite_trace_get(struct store *s, const struct trace_ref *ref, trac
         code = xt_fail(err, XT_ENOTFOUND, "Not Found");
     else if (code == XT_OK)
         code = show_trace(c, tseq, trace, observation, arg, &a, err);
+    reader_put(e, c);
+    arena_done(&a);
+    return code;
+}
+
+/* ---- an observation by its id alone ---- */
+
+#define HITS_BYTES ((size_t)64 << 20)
+
+struct hits { /* numbers of traces that have it */
+    struct arena *a;
+    int64_t *v;
+    size_t n, room;
+    bool failed; /* no memory */
+};
+
+static bool add_hit(void *arg, int64_t tseq) {
+    struct hits *h = arg;
+    if (h->n == h->room) {
+        size_t room = h->room ? h->room * 2 : 8;
+        int64_t *bigger = arena_new(h->a, int64_t, room);
+        h->failed = !bigger;
+        if (!bigger)
+            return false;
+        if (h->n > 0)
+            memcpy(bigger, h->v, h->n * sizeof *h->v);
+        h->v = bigger;
+        h->room = room;
+    }
+    h->v[h->n++] = tseq;
+    return true;
+}
+
+static int newest_first(const void *a, const void *b) {
+    int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
+    return (x < y) - (x > y);
+}
+
+/* The observation of one trace. */
+static enum xt_code show_hit(struct reading *r, int64_t tseq, struct str oid, struct arena *a, bool *ret_more,
+                             struct xt_err *err) {
+    struct trace_rec rec;
+    bool found;
+    enum xt_code code = trace_fetch(r->c, SQL_TRACE_GET, tseq, a, &rec, &found, err);
+    if (code != XT_OK || !found)
+        return code;
+    r->trace = &rec;
+    r->trace_id = id_print(a, rec.id.key, rec.id.spell, rec.id.text);
+    if (!str_has(r->trace_id))
+        return a->failed ? no_memory(err) : row_damaged(err);
+    return show_one(r, oid, ret_more, err);
+}
+
+static enum xt_code show_hits(struct conn *c, const struct observation_ref *ref, struct hits *h,
+                              observation_visitor *visit, void *arg, struct xt_err *err) {
+    struct reading r = { .c = c, .visit = visit, .arg = arg };
+    struct arena a;
+    bool more = true;
+    enum xt_code code = XT_OK;
+    qsort(h->v, h->n, sizeof *h->v, newest_first);
+    view_init(&r.view, c);
+    arena_init(&a, PLACES_BYTES);
+    for (size_t i = 0; i < h->n && code == XT_OK && more; i++) {
+        arena_reset(&a);
+        code = show_hit(&r, h->v[i], ref->key, &a, &more, err);
+    }
+    arena_done(&a);
+    view_done(&r.view);
+    return code;
+}
+
+enum xt_code sqlite_observation_get(struct store *s, const struct observation_ref *ref, observation_visitor *visit,
+                                    void *arg, struct xt_err *err) {
+    struct sqlite_store *e = engine_of(s);
+    struct arena a;
+    struct hits h = { .a = &a };
+    struct conn *c = reader_get(e, ref->deadline, err);
+    if (!c)
+        return err ? err->code : XT_EUNAVAILABLE;
+    arena_init(&a, HITS_BYTES);
+    enum xt_code code = conn_begin(c, false, err);
+    if (code == XT_OK)
+        code = lookup_observation(c, ref->project, ref->key, add_hit, &h, err);
+    if (code == XT_OK && h.failed)
+        code = xt_fail(err, XT_ENOMEM, "too many traces have an observation of that id");
+    else if (code == XT_OK && h.n == 0)
+        code = xt_fail(err, XT_ENOTFOUND, "Not Found");
+    else if (code == XT_OK)
+        code = show_hits(c, ref, &h, visit, arg, err);
     reader_put(e, c);
     arena_done(&a);
     return code;

@@ -306,6 +306,7 @@ const struct store_ops store_sqlite_ops = {
     .ping = sqlite_ping,
     .traces_list = sqlite_traces_list,
     .trace_get = sqlite_trace_get,
+    .observation_get = sqlite_observation_get,
     .daily = sqlite_daily,
     .metric_names = sqlite_metric_names,
     .series = sqlite_series,

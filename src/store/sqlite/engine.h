@@ -184,6 +184,8 @@ enum xt_code sqlite_traces_list(struct store *s, const struct trace_query *q, tr
                                 int64_t *ret_total, struct xt_err *err); /* list.c */
 enum xt_code sqlite_trace_get(struct store *s, const struct trace_ref *ref, trace_visitor *trace,
                               observation_visitor *observation, void *arg, struct xt_err *err); /* detail.c */
+enum xt_code sqlite_observation_get(struct store *s, const struct observation_ref *ref, observation_visitor *visit,
+                                    void *arg, struct xt_err *err); /* detail.c */
 enum xt_code sqlite_daily(struct store *s, const struct daily_query *q, day_visitor *visit, void *arg,
                           int64_t *ret_total, struct xt_err *err); /* daily.c */
 enum xt_code sqlite_metric_names(struct store *s, int64_t project, int64_t deadline, name_visitor *visit, void *arg,
