@@ -161,13 +161,14 @@ def reading_table(m, facts):
     rows = []
     for mode, text in READING:
         cells = [pair(m, "%s|%s|%s" % (mode, state, size)) for state, size in states]
-        rows.append((text, *cells, pair(m, "%s|cold|%s" % (mode, big), 150)))
+        cold = "%s|cold|%s" % (mode, big)
+        rows.append((text, *cells, "%s; %s" % (number(m[cold + "|first"]), pair(m, cold, 150)) if cold + "|first" in m else "-"))
     rows.append(("*the writer beside: records/s*", *[
         number(m.get("writer|%s|%s|rate" % (state, size))) if state != "idle" else "" for state, size in states], ""))
     rows.append(("*its acks p50 / p99*", *[pair(m, "writer|%s|%s" % (state, size)) if state != "idle" else "" for state, size in states], ""))
     names = {"idle": "idle", "full": "writer at full rate", "steady": "writer at 40 k/s"}
     heads = ["%s, %s" % (size if size != "0" else "20 k", names[state]) for state, size in states]
-    text = table(["reading, 1 connection: p50 / p99, ms"] + heads + ["%s, cold file" % big], rows)
+    text = table(["reading, 1 connection: p50 / p99, ms"] + heads + ["%s, cold file: first; p50 / p99" % big], rows)
     series = [(what, pair(m, mode + "|idle|points", 150), pair(m, mode + "|full|points", 150)) for mode, what in SERIES]
     beside = "beside a writer of %s points/s" % number(m.get("writer|full|points|rate"))
     return text + "\n\n" + table(["metric queries: p50 / p99, ms", "idle", beside], series)
@@ -192,7 +193,7 @@ def rest_table(m, facts):
          "%s / %s / %s" % (got("start|orderly", "ms"), got("start|killed", "ms"), got("start|cold", "ms")),
          "slowest: %s orderly, %s after kill -9" % (got("start|orderly max", "ms"), got("start|killed max", "ms"))),
         ("orderly stop at %s" % big, got("stop", "ms"), ""),
-        ("on disk at %s, each observation" % big, got("bytes", "B"), "%s observations of all rows above, mostly of 600 B" % got("observations at the end")),
+        ("on disk at %s, each observation" % big, got("bytes", "B"), "%s observations of all rows above, of 600 B" % got("observations at the end")),
         ("largest write-ahead log", got("wal", "MB"), ""),
         ("memory at the end: resident / private", "%s / %s" % (got("memory after", "MB"), got("memory after anon", "MB")), ""),
     ]

@@ -290,6 +290,8 @@ class Bench:
             self.note("observations at the end", s.observations)
             self.restarts(s)
             self.cold(s)
+            with self.step("%s: window of 5 KB" % self.facts["big"]):  # late: other rows are about 600 B
+                self.window(s, "native", "native 5 KB|" + self.facts["big"], 6 * self.scale, 5000)
             self.kills(s)
             self.keep(s)
         finally:
@@ -338,7 +340,6 @@ class Bench:
             with self.step("%s: other windows" % label):
                 self.window(s, "updates", "updates|" + label, 6 * self.scale)
                 self.window(s, "otlp", "otlp|" + label, 6 * self.scale)
-                self.window(s, "native", "native 5 KB|" + label, 6 * self.scale, 5000)
         with self.step("%s: reads, idle" % label):
             time.sleep(1)
             self.reads(s, READS, "idle", label, 1000, 25 * self.scale)
