@@ -1,9 +1,9 @@
 -- Telemetry, samples and catalog in one file. Times: ns since 1970 UTC. Ids: keys of base/id.h. See docs/storage.md.
 
--- Counters that must never be reused (next_tseq, next_pid, next_sample, next_run), the hash key of index entries and how
+-- Counters that must never be reused (next_tseq, next_pid, next_gen, next_run), the hash key of index entries and how
 -- many bits of a hash they keep (0: not said yet), the version of the list of runs, keys_version.
 CREATE TABLE state(k TEXT PRIMARY KEY, v ANY NOT NULL) STRICT, WITHOUT ROWID;
-INSERT INTO state(k, v) VALUES ('next_tseq', 1), ('next_pid', 1), ('next_sample', 1), ('keys_version', 1),
+INSERT INTO state(k, v) VALUES ('next_tseq', 1), ('next_pid', 1), ('next_gen', 1), ('keys_version', 1),
                                ('hash_key', randomblob(16)), ('probe', 0), ('next_run', 1),
                                ('ix_bits', 0), ('ix_version', 1), ('ix_sealed', 0);
 
@@ -88,8 +88,22 @@ CREATE TABLE rollup_model(
 -- Traces by hour alone: the counter behind plain lists.
 CREATE TABLE rollup_hour(project INT NOT NULL, hour INT NOT NULL, n INT NOT NULL, PRIMARY KEY(project, hour)) STRICT, WITHOUT ROWID;
 
--- Samples: plain rows. A point has no identity: seq is its number of arrival.
-CREATE TABLE metric(id INTEGER PRIMARY KEY, project INT NOT NULL, name TEXT NOT NULL, UNIQUE(project, name)) STRICT;
-CREATE TABLE series(sid INTEGER PRIMARY KEY, metric INT NOT NULL, h INT NOT NULL, labels TEXT NOT NULL) STRICT; -- labels: compact JSON, sorted
-CREATE INDEX series_h ON series(metric, h);
-CREATE TABLE sample(sid INT NOT NULL, ts INT NOT NULL, seq INT NOT NULL, v REAL NOT NULL, PRIMARY KEY(sid, ts, seq)) STRICT, WITHOUT ROWID;
+-- Samples. What no generation holds yet is in the log, a row a group (store/sample/log.h): k = part << 32 | row. Keys
+-- below 0: rows that could not be read, kept aside. state.next_gen: the first generation that is not sealed.
+CREATE TABLE mlog(k INTEGER PRIMARY KEY, z BLOB NOT NULL) STRICT;
+CREATE TABLE mname(id INTEGER PRIMARY KEY, project INT NOT NULL, name TEXT NOT NULL, UNIQUE(project, name)) STRICT;
+-- A sealed generation. cut: points before it are gone; swept: so far they were removed.
+CREATE TABLE mgen(
+    gen INTEGER PRIMARY KEY, t0 INT NOT NULL, t1 INT NOT NULL, n INT NOT NULL, frows INT NOT NULL,
+    cut INT NOT NULL DEFAULT -9223372036854775808, swept INT NOT NULL DEFAULT -9223372036854775808) STRICT;
+-- What it has of one name: parts [first, first + parts), with n points that were not removed.
+CREATE TABLE mdir(
+    name INT NOT NULL, gen INT NOT NULL, first INT NOT NULL, parts INT NOT NULL, n INT NOT NULL, t0 INT NOT NULL,
+    t1 INT NOT NULL, PRIMARY KEY(name, gen)) STRICT, WITHOUT ROWID;
+CREATE INDEX mdir_gen ON mdir(gen, first);
+-- Its parts (store/sample/pack.h) and filter rows (store/sample/filter.h): k = gen << 24 | number. raw is last: what
+-- stands behind a long blob costs its pages.
+CREATE TABLE mpack(
+    k INTEGER PRIMARY KEY, n INT NOT NULL, t0 INT NOT NULL, t1 INT NOT NULL, lab BLOB NOT NULL, pts BLOB NOT NULL,
+    raw BLOB NOT NULL) STRICT;
+CREATE TABLE mfilter(k INTEGER PRIMARY KEY, z BLOB NOT NULL) STRICT;

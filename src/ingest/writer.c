@@ -7,8 +7,8 @@
  *  3. queue bytes <= queue_max_bytes, but a lone batch of any size fits. Beyond it submit fails; it never blocks.
  *  4. in->mu guards the queue, the states of tickets, the tasks and the counters. It is never held across a store call or
  *     a `done`.
- *  5. A group that the store refuses is written batch by batch, a refused batch in halves down to single records, in
- *     order, so that a bad record fails alone.
+ *  5. A group that the store refuses is written batch by batch, the traces and observations of a refused batch in halves
+ *     down to single records, in order, so that a bad record fails alone; its samples follow in one piece.
  *  6. A store that is away (XT_EUNAVAILABLE and the like) refuses nothing: callers are told to send again. */
 #include "ingest/writer.h"
 
@@ -296,6 +296,29 @@ static enum xt_code write_halving(struct ingest *in, struct ticket *t, const str
     return rc == XT_OK ? write_halving(in, t, &right, err) : rc;
 }
 
+/* Samples have no identity: were they written in halves, and the store went away in between, a sender who is told to send
+ * again would have the first half twice. So they go in one piece, after what may be sent twice; what can't be stored is
+ * found by the store's prepare, before it comes here. */
+static enum xt_code write_apart(struct ingest *in, struct ticket *t, const struct batch_part *p, struct xt_err *err) {
+    struct batch_part rest = *p, samples = *p;
+    rest.sample_to = rest.sample_from;
+    samples.trace_to = samples.trace_from;
+    samples.observation_to = samples.observation_from;
+    enum xt_code rc = write_halving(in, t, &rest, err);
+    if (rc != XT_OK || part_records(&samples) == 0)
+        return rc;
+    rc = write_parts(in, &samples, 1, err);
+    if (!is_refusal(rc))
+        return rc;
+    size_t others = part_records(&samples) - 1;
+    refuse(in, t, &samples, err); /* names the first one */
+    t->refused_total += others;
+    lock(in);
+    in->stats.refused_records += others;
+    unlock(in);
+    return XT_OK;
+}
+
 static void write_group(struct ingest *in, size_t n) {
     struct ticket **group = in->group;
     struct batch_part parts[GROUP_MAX_TICKETS];
@@ -313,7 +336,7 @@ static void write_group(struct ingest *in, size_t n) {
     in->stats.splits++;
     unlock(in);
     for (size_t i = 0; i < n; i++) {
-        group[i]->code = write_halving(in, group[i], &parts[i], &group[i]->err);
+        group[i]->code = write_apart(in, group[i], &parts[i], &group[i]->err);
     }
 }
 

@@ -91,7 +91,9 @@ struct sample {
     struct label *labels;
     size_t nlabels;
     int64_t timestamp;
-    double value; /* finite */
+    double value;      /* finite */
+    bool replaces;     /* takes the place of an earlier point of the same series and time, by the protocol's identity */
+    uint32_t set_hash; /* of name, labels and kind, made by the store on the decoding thread; 0: not yet */
 };
 
 /* A batch: one request. Which project it belongs to is decided by its credential. */

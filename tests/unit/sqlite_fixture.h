@@ -13,7 +13,7 @@
 #include <cmocka.h>
 
 #include "store/series_agg.h"
-#include "store/sqlite/engine.h"
+#include "store/sqlite/samples.h"
 
 struct fixture {
     char dir[100]; /* below TMPDIR */
@@ -126,19 +126,13 @@ static inline struct batch *sample_batch(int64_t project) {
     b->project = project;
     return b;
 }
-/* As the engine's write does: one transaction, rolled back whole. */
-static inline enum xt_code samples_commit(struct fixture *f, const struct batch *b) {
-    struct sqlite_store *e = engine_of(&f->store);
+/* As the ingest does: prepared, one transaction, housekeeping. */
+static inline enum xt_code samples_commit(struct fixture *f, struct batch *b) {
     struct batch_part part = { .b = b, .sample_to = b->nsamples };
-    enum xt_code code = conn_begin(&e->writer, true, &f->err);
+    enum xt_code code = f->store.ops->prepare(&f->store, b, &f->err);
     if (code == XT_OK)
-        code = samples_write(e, &part, &f->err);
-    if (code == XT_OK)
-        code = conn_commit(&e->writer, &f->err);
-    if (code != XT_OK) {
-        conn_rollback(&e->writer);
-        samples_forget(e);
-    }
+        code = f->store.ops->write(&f->store, &part, 1, &f->err);
+    f->store.ops->tidy(&f->store);
     return code;
 }
 static inline void samples_store(struct fixture *f, struct batch *b) {
@@ -189,8 +183,87 @@ static inline void series_read_text(struct fixture *f, const struct series_query
     struct series_sink *sink = series_sink_new(q, (size_t)64 << 20);
     assert_non_null(sink);
     if (f->store.ops->series(&f->store, q, sink, &f->err) != XT_OK)
-        snprintf(out, room, "failed: %s", f->err.msg);
+        snprintf(out, room, "failed: %.150s", f->err.msg);
     else
         series_text(sink, out, room);
     series_sink_free(sink);
+}
+
+/* Every point that is in the file, from the log and the generations, by a connection of its own. */
+struct fixture_visit {
+    void (*visit)(void *arg, int64_t time, double value);
+    void *arg;
+    int64_t cut;
+};
+static inline bool fixture_run(void *arg, const struct pack_run *run) {
+    const struct fixture_visit *p = arg;
+    for (size_t i = 0; i < run->n; i++)
+        if (run->times[i] >= p->cut)
+            p->visit(p->arg, run->times[i], run->values[i]);
+    return true;
+}
+static inline void fixture_each_point(const char *path, void (*visit)(void *arg, int64_t time, double value),
+                                      void *arg) {
+    struct fixture_visit p = { visit, arg, TIME_MIN };
+    struct samples_log log;
+    struct xt_err err;
+    struct conn c = { 0 };
+    sqlite3_stmt *st = NULL;
+    struct sqlite_store e = { .path = (char *)(uintptr_t)path, .conf = { .read_only = true } };
+    assert_int_equal(conn_open(&c, &e, CONN_COPY, &err), XT_OK);
+    assert_int_equal(conn_begin(&c, false, &err), XT_OK);
+    assert_int_equal(samples_log_read(&c, &log, &err), XT_OK);
+    for (size_t i = 0; i < log.v->n; i++)
+        for (uint32_t k = 0; k < log.v->parts[i]->n.points; k++)
+            visit(arg, hot_point_time(log.v->parts[i], k), hot_point_value(log.v->parts[i], k));
+    assert_int_equal(
+        sqlite3_prepare_v2(c.db,
+                           "SELECT g.cut, p.lab, p.pts, p.raw FROM mgen g JOIN mpack p ON p.k >= g.gen << 24"
+                           " AND p.k < (g.gen + 1) << 24 WHERE g.gen < ?1",
+                           -1, &st, NULL),
+        SQLITE_OK);
+    sqlite3_bind_int64(st, 1, log.v->next_gen);
+    while (sqlite3_step(st) == SQLITE_ROW) {
+        p.cut = sqlite3_column_int64(st, 0);
+        assert_int_equal(pack_each(col_blob(st, 1), col_blob(st, 2), col_blob(st, 3), fixture_run, &p, &err), XT_OK);
+    }
+    sqlite3_finalize(st);
+    samples_version_unref(log.v);
+    conn_rollback(&c);
+    conn_close(&c);
+}
+static inline void fixture_count_one(void *arg, int64_t time, double value) {
+    (void)time;
+    (void)value;
+    ++*(int64_t *)arg;
+}
+static inline int64_t fixture_points_of(const char *path) {
+    int64_t n = 0;
+    fixture_each_point(path, fixture_count_one, &n);
+    return n;
+}
+static inline int64_t fixture_points(const struct fixture *f) { return fixture_points_of(f->path); }
+struct fixture_same {
+    double value;
+    int64_t n;
+};
+static inline void fixture_same_one(void *arg, int64_t time, double value) {
+    struct fixture_same *s = arg;
+    (void)time;
+    s->n += value == s->value;
+}
+/* Points of this value. */
+static inline int64_t fixture_points_with(const struct fixture *f, double value) {
+    struct fixture_same s = { value, 0 };
+    fixture_each_point(f->path, fixture_same_one, &s);
+    return s.n;
+}
+static inline void fixture_sum_one(void *arg, int64_t time, double value) {
+    (void)time;
+    *(double *)arg += value;
+}
+static inline int64_t fixture_sum(const char *path) {
+    double sum = 0;
+    fixture_each_point(path, fixture_sum_one, &sum);
+    return (int64_t)sum;
 }

@@ -326,7 +326,7 @@ static void readers(void **state) {
     assert_int_equal(f->store.ops->ping(&f->store, &f->err), XT_OK);
     /* A reader comes back clean, whatever was left running. */
     assert_int_equal(conn_begin(a, false, &f->err), XT_OK);
-    sqlite3_stmt *st = conn_stmt(a, SQL_METRIC_NAMES, &f->err);
+    sqlite3_stmt *st = conn_stmt(a, SQL_MNAME_LIST, &f->err);
     assert_non_null(st);
     sqlite3_step(st);
     reader_put(e, a);
@@ -491,7 +491,7 @@ static void checkpoints_beside(void **state) {
     store_close(&f->store);
     assert_int_not_equal(access(name, F_OK), 0);
     fixture_open(f);
-    assert_int_equal(fixture_query(f, "SELECT count(*) FROM sample"), n);
+    assert_int_equal(fixture_points(f), n);
 }
 
 /* Neither thread nor connection before there is something to do. */
@@ -598,12 +598,13 @@ static void binding(void **state) {
     sqlite3_finalize(st);
     /* Longer than SQLite takes: the row is refused, not stored without it. */
     sqlite3_limit(c->db, SQLITE_LIMIT_LENGTH, 100);
-    st = conn_stmt(c, SQL_METRIC_ADD, &f->err);
+    st = conn_stmt(c, SQL_MNAME_ADD, &f->err);
     assert_non_null(st);
     char text[200];
     memset(text, 'x', sizeof text);
     sqlite3_bind_int64(st, 1, 1);
-    bind_str(st, 2, (struct str){ text, sizeof text });
+    sqlite3_bind_int64(st, 2, 1);
+    bind_str(st, 3, (struct str){ text, sizeof text });
     assert_int_equal(conn_run(c, st, "metric", &f->err), XT_EREFUSED);
 }
 

@@ -75,6 +75,8 @@ void pack_reset(struct pack_builder *b);
 struct pack_reader;
 struct pack_reader *pack_reader_new(const struct series_query *q, struct series_sink *sink); /* NULL: no memory */
 void pack_reader_free(struct pack_reader *r);                                                /* NULL is fine */
+/* From now on points before `cut` are gone: a generation whose old points retention took away. At first none are. */
+void pack_reader_cut(struct pack_reader *r, int64_t cut);
 enum pack_want {
     PACK_NOTHING, /* no set of this part is wanted: on to the next part */
     PACK_POINTS,  /* pack_read needs pts */

@@ -31,6 +31,7 @@ struct points {
 
 struct pack_reader {
     const struct series_query *q;
+    int64_t cut;
     struct series_sink *sink;
     ZSTD_DCtx *zstd;
     struct arena arena; /* of the present part */
@@ -61,9 +62,12 @@ struct pack_reader *pack_reader_new(const struct series_query *q, struct series_
         return NULL;
     r->q = q;
     r->sink = sink;
+    r->cut = TIME_MIN;
     arena_init(&r->arena, ARENA_MAX);
     return r;
 }
+
+void pack_reader_cut(struct pack_reader *r, int64_t cut) { r->cut = cut; }
 
 static void points_done(struct points *p) {
     free(p->times);
@@ -519,6 +523,7 @@ enum xt_code pack_read(struct pack_reader *r, struct str pts, struct str raw, in
     struct feeding f = { .arrivals = series_sink_wants_arrivals(r->sink),
                          .arrival = pack_arrival(gen, (uint32_t)place) };
     series_sink_range(r->sink, &f.from, &f.to);
+    f.from = f.from > r->cut ? f.from : r->cut;
     *ret_full = !sets_feed(r, &g, &f);
     return XT_OK;
 }

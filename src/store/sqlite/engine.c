@@ -78,7 +78,9 @@ static enum xt_code sqlite_open(struct store *s, const struct store_conf *conf, 
     e->dicts = dicts_new();
     e->conf.url = NULL; /* the caller's; path is what counts */
     sync_init(e);
-    enum xt_code code = e->dicts ? url_to_path(conf->url, &e->path, err) : xt_fail(err, XT_ENOMEM, "out of memory");
+    enum xt_code code = e->dicts ? samples_open(e, err) : xt_fail(err, XT_ENOMEM, "out of memory");
+    if (code == XT_OK)
+        code = url_to_path(conf->url, &e->path, err);
     if (code == XT_OK)
         code = file_prepare(e, err);
     if (code == XT_OK)
@@ -105,16 +107,19 @@ static void sqlite_close(struct store *s) {
     free(e->readers);
     conn_close(&e->ping);
     conn_close(&e->catalog);
+    if (e->writer.db && e->conf.exclusive) {
+        conn_rollback(&e->writer);
+        samples_stop(e);
+    }
     checkpoint_free(e->ckpt);
     if (e->writer.db && e->conf.exclusive) {
         /* Leaves one complete file. Who still reads from another process keeps the log: no harm. */
-        conn_rollback(&e->writer);
         checkpoint_last(e);
     }
+    samples_close(e);
     conn_close(&e->writer);
     index_free(e);
     write_state_free(e);
-    samples_free(e);
     dicts_free(e->dicts);
     if (e->lock_fd >= 0)
         close(e->lock_fd);
@@ -286,6 +291,7 @@ static void sqlite_stats(struct store *s, struct store_stats *ret) {
 
 static void sqlite_tidy(struct store *s) {
     struct sqlite_store *e = engine_of(s);
+    samples_tidy(e);
     index_tidy(e);
     if (e->ckpt)
         checkpoint_tidy(e->ckpt);

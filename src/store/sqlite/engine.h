@@ -64,7 +64,7 @@ _Static_assert(SQL_COUNT <= SQL_MAX_STATEMENTS, "raise SQL_MAX_STATEMENTS");
 
 struct dicts;
 struct write_state;  /* write.c: what the writer keeps between groups (counters, caches) */
-struct sample_state; /* samples.c: the same for samples */
+struct sample_state; /* samples.h */
 struct checkpoint;   /* checkpoint.c: who copies the log into the file */
 
 struct sqlite_store {
@@ -74,7 +74,7 @@ struct sqlite_store {
     struct conn writer;
     struct dicts *dicts; /* dict.h */
     struct write_state *ws;
-    struct sample_state *samples; /* NULL until the first sample */
+    struct sample_state *samples; /* samples.h */
     struct checkpoint *ckpt;      /* checkpoint.c; NULL: the store is not written to */
     struct index *index;
     struct conn catalog;
@@ -132,9 +132,6 @@ __int128 sum_join(int64_t hi, int64_t lo);
 int64_t sum_to_i64(__int128 v); /* saturates */
 /* Keyed hash of index entries: SipHash of kind, project and key with the store's hash_key. */
 int64_t key_hash(const struct sqlite_store *e, unsigned kind, int64_t project, struct str key);
-/* Kinds used for samples; those of the look-ups (lookup.h) are below 100. A series is hashed with its metric's number. */
-enum { HASH_METRIC = 100, HASH_SERIES = 101 };
-
 /* ---- index.c, the writer's thread; index_unpin: whoever uses the connection ---- */
 enum xt_code index_new(struct sqlite_store *e, struct xt_err *err); /* before any connection */
 void index_free(struct sqlite_store *e);                            /* after all of them; also when there is none */
@@ -172,11 +169,18 @@ enum xt_code sqlite_prepare(struct store *s, struct batch *b, struct xt_err *err
 enum xt_code sqlite_write(struct store *s, const struct batch_part *parts, size_t n, struct xt_err *err); /* write.c */
 enum xt_code write_state_load(struct sqlite_store *e, struct xt_err *err);
 void write_state_free(struct sqlite_store *e);
-/* samples.c: inside the writer's transaction. */
-enum xt_code samples_write(struct sqlite_store *e, const struct batch_part *part, struct xt_err *err);
-/* After a rollback: forget caches that may name rows which are not there. */
-void samples_forget(struct sqlite_store *e);
-void samples_free(struct sqlite_store *e);
+/* samples.c. A group: ready before the transaction, add for each part and log in it, end after it. */
+enum xt_code samples_open(struct sqlite_store *e, struct xt_err *err);
+void samples_close(struct sqlite_store *e);
+enum xt_code samples_start(struct sqlite_store *e, struct xt_err *err); /* reads the log */
+void samples_stop(struct sqlite_store *e);                              /* an orderly end: little is left in the log */
+/* Any thread, before the group: hashes; XT_EREFUSED when a point is not for storing. */
+enum xt_code samples_prepare(struct batch *b, struct xt_err *err);
+enum xt_code samples_ready(struct sqlite_store *e, struct xt_err *err);
+enum xt_code samples_add(struct sqlite_store *e, const struct batch_part *part, struct xt_err *err);
+enum xt_code samples_log(struct sqlite_store *e, struct xt_err *err);
+void samples_end(struct sqlite_store *e, bool committed);
+void samples_tidy(struct sqlite_store *e);
 enum xt_code sqlite_retain_samples(struct sqlite_store *e, int64_t cutoff, bool *ret_more, struct xt_err *err);
 enum xt_code sqlite_retain_traces(struct sqlite_store *e, int64_t cutoff, bool *ret_more,
                                   struct xt_err *err); /* retain.c */
@@ -217,3 +221,7 @@ void check_totals(struct conn *c, struct buf *report); /* the report's last line
 enum xt_code sqlite_verify(struct sqlite_store *e, struct conn *c, struct buf *report, struct verify_found *ret,
                            struct xt_err *err);
 enum xt_code sqlite_repair(struct store *s, struct buf *report, struct xt_err *err); /* repair.c */
+/* The same for samples: directories, packs and filters against each other, and the log (verify_samples.c). */
+enum xt_code sqlite_verify_samples(struct conn *c, struct buf *report, struct xt_err *err);
+/* Points in generations and in the log. */
+enum xt_code sqlite_count_samples(struct conn *c, int64_t *ret, struct xt_err *err);

@@ -109,5 +109,7 @@ enum xt_code sqlite_migrate(struct store *s, struct xt_err *err) {
         code = load_hash_key(e, err);
     if (code == XT_OK)
         code = index_start(e, err);
-    return code == XT_OK ? write_state_load(e, err) : code;
+    if (code == XT_OK)
+        code = write_state_load(e, err);
+    return code == XT_OK && e->conf.exclusive ? samples_start(e, err) : code;
 }

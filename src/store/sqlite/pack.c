@@ -166,8 +166,9 @@ static bool pack_all(struct packer *p) {
 enum xt_code sqlite_prepare(struct store *s, struct batch *b, struct xt_err *err) {
     struct sqlite_store *e = engine_of(s);
     struct packer p = { .codec = { .dicts = e->dicts }, .keep = &b->arena }; /* threads keep nothing when they idle */
-    if (b->ntraces + b->nobservations == 0)
-        return XT_OK;
+    enum xt_code code = samples_prepare(b, err);
+    if (code != XT_OK || b->ntraces + b->nobservations == 0)
+        return code;
     if (!dicts_current(e->dicts))
         dicts_load_current(e);
     arena_init(&p.scratch, SCRATCH_MAX);

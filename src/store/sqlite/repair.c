@@ -255,7 +255,6 @@ enum xt_code sqlite_repair(struct store *s, struct buf *report, struct xt_err *e
         conn_rollback(r.c);
     e->ws->known = false;
     index_abort(e);
-    samples_forget(e);
     codec_done(&r.codec);
     arena_done(&r.a);
     if (code == XT_OK)

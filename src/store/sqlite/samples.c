@@ -1,382 +1,337 @@
-/* samples.c -- samples as plain rows: metric, series (a label set), points. Writing and retention; the writer's thread.
+/* samples.c -- samples on their way in: the log and the hot part; and reading the log at the start. See samples.h.
  *
- *  1. A point has no identity: its number of arrival (seq) makes it a row. The next number is kept in memory, and
- *     written to `state` in the transaction that used it, so that none is used twice, whatever crashes.
- *  2. The cache knows numbers of metrics and series by their text. It may name rows of the open transaction, so it is
- *     forgotten after a rollback, and after retention removed a series or metric: the next point makes the row anew.
- *  3. The cache is bounded in entries and bytes; full, it starts over. A miss costs a look-up, never correctness.
- *  4. A hash finds candidates only: texts are compared, in the cache and in the table. */
-#include "store/sqlite/engine.h"
+ *  1. A group's points go into the hot part unseen, then as one row into the log in the group's transaction; they are
+ *     published after its COMMIT, and taken back when it fails.
+ *  2. A COMMIT that failed may yet have reached the file. Before the next group the log is compared with what is in
+ *     memory, and what it has more is published.
+ *  3. A row that can't be read is no reason to refuse service: it is passed over, kept aside and reported by check. */
+#include "store/sqlite/samples.h"
 
 #include <stdlib.h>
 
-#define CACHE_ENTRIES 65536
-#define CACHE_BYTES (24u << 20)
-#define CACHE_TEXT_MAX 4096      /* longer texts are looked up each time */
-#define LABELS_MAX (16u << 20)   /* bytes of one label set */
-#define SCRATCH_MAX (256u << 20) /* the same as JSON: six bytes for a control character */
-#define RETAIN_SERIES 2000       /* looked at in one slice */
-#define RETAIN_POINTS 5000       /* removed in one slice */
+#define ROW_KEEP_BYTES ((size_t)1 << 20)
 
-/* A metric of a project, or a label set of a metric. */
-struct known {
-    struct known *next;
-    int64_t owner, id, hash; /* hash covers kind, owner and text */
-    struct str text;
-};
+/* ---- versions ---- */
 
-struct sample_state {
-    struct known **heads; /* CACHE_ENTRIES; chains */
-    size_t count;
-    struct arena cache, scratch;
-    int64_t next;      /* seq of the next point; 0: not read yet */
-    int64_t retain_at; /* where the next slice of retention goes on; 0: from the start */
-};
-
-/* ---- cache ---- */
-
-/* Made on first use. NULL: no memory (err filled). */
-static struct sample_state *state_get(struct sqlite_store *e, struct xt_err *err) {
-    if (e->samples)
-        return e->samples;
-    struct sample_state *s = alloc_should_fail() ? NULL : calloc(1, sizeof *s);
-    if (s)
-        s->heads = alloc_should_fail() ? NULL : calloc(CACHE_ENTRIES, sizeof(struct known *));
-    if (!s || !s->heads) {
-        free(s);
-        xt_fail(err, XT_ENOMEM, "out of memory");
+struct samples_version *samples_version_new(int64_t next_gen) {
+    struct samples_version *v = alloc_should_fail() ? NULL : calloc(1, sizeof *v);
+    if (!v)
         return NULL;
-    }
-    arena_init(&s->cache, CACHE_BYTES);
-    arena_init(&s->scratch, SCRATCH_MAX);
-    e->samples = s;
-    return s;
+    atomic_init(&v->refs, 1);
+    v->next_gen = next_gen;
+    return v;
 }
 
-static void cache_clear(struct sample_state *s) {
-    if (s->count)
-        memset(s->heads, 0, CACHE_ENTRIES * sizeof(struct known *));
-    s->count = 0;
-    arena_reset(&s->cache);
-    s->cache.failed = false;
+void samples_version_add(struct samples_version *v, struct hot *part, int64_t number) {
+    v->numbers[v->n] = number;
+    v->parts[v->n++] = part;
 }
 
-void samples_forget(struct sqlite_store *e) {
-    if (!e->samples)
+void samples_version_unref(struct samples_version *v) {
+    if (!v || atomic_fetch_sub_explicit(&v->refs, 1, memory_order_acq_rel) != 1)
         return;
-    cache_clear(e->samples);
-    e->samples->next = 0;
+    for (size_t i = 0; i < v->n; i++)
+        hot_part_unref(v->parts[i]);
+    free(v);
 }
 
-void samples_free(struct sqlite_store *e) {
+void samples_version_set(struct sqlite_store *e, struct samples_version *v) {
+    struct sample_state *s = e->samples;
+    pthread_mutex_lock(&s->mu);
+    struct samples_version *old = s->now;
+    s->now = v;
+    pthread_mutex_unlock(&s->mu);
+    samples_version_unref(old);
+}
+
+/* ---- life ---- */
+
+enum xt_code samples_open(struct sqlite_store *e, struct xt_err *err) {
+    struct sample_state *s = alloc_should_fail() ? NULL : calloc(1, sizeof *s);
+    if (!s)
+        return xt_fail(err, XT_ENOMEM, "out of memory");
+    pthread_mutex_init(&s->mu, NULL);
+    buf_init(&s->text, SIZE_MAX / 2);
+    e->samples = s;
+    return XT_OK;
+}
+
+void samples_close(struct sqlite_store *e) {
     struct sample_state *s = e->samples;
     if (!s)
         return;
-    arena_done(&s->cache);
-    arena_done(&s->scratch);
-    free(s->heads);
+    samples_seal_drop(e);
+    samples_version_unref(s->now);
+    buf_done(&s->text);
+    pthread_mutex_destroy(&s->mu);
     free(s);
     e->samples = NULL;
 }
 
-static struct known **head_of(const struct sample_state *s, int64_t hash) {
-    return &s->heads[(uint64_t)hash % CACHE_ENTRIES];
-}
+/* ---- reading the log ---- */
 
-static bool cache_get(const struct sample_state *s, int64_t owner, int64_t hash, struct str text, int64_t *ret) {
-    for (const struct known *k = *head_of(s, hash); k; k = k->next) {
-        if (k->hash == hash && k->owner == owner && str_eq(k->text, text)) {
-            *ret = k->id;
-            return true;
-        }
-    }
-    return false;
-}
-
-static void cache_put(struct sample_state *s, int64_t owner, int64_t hash, struct str text, int64_t id) {
-    if (text.n > CACHE_TEXT_MAX)
-        return;
-    if (s->count >= CACHE_ENTRIES)
-        cache_clear(s);
-    struct known *k = arena_new(&s->cache, struct known, 1);
-    if (k)
-        *k = (struct known){ .owner = owner, .id = id, .hash = hash, .text = arena_str(&s->cache, text) };
-    if (!k || !str_has(k->text)) {
-        cache_clear(s); /* full: the next ones find room */
-        return;
-    }
-    struct known **head = head_of(s, hash);
-    k->next = *head;
-    *head = k;
-    s->count++;
-}
-
-/* ---- finding or making rows ---- */
-
-static enum xt_code metric_find(struct conn *c, int64_t project, struct str name, int64_t *ret, struct xt_err *err) {
-    sqlite3_stmt *st = conn_stmt(c, SQL_METRIC_GET, err);
-    if (!st)
-        return c->failed;
-    sqlite3_bind_int64(st, 1, project);
-    bind_str(st, 2, name);
-    int rc = sqlite3_step(st);
-    if (rc == SQLITE_ROW)
-        *ret = sqlite3_column_int64(st, 0);
-    sqlite3_reset(st);
-    if (rc == SQLITE_ROW)
-        return XT_OK;
-    if (rc != SQLITE_DONE)
-        return conn_fail(c, rc, "metric", err);
-    if (!(st = conn_stmt(c, SQL_METRIC_ADD, err)))
-        return c->failed;
-    sqlite3_bind_int64(st, 1, project);
-    bind_str(st, 2, name);
-    enum xt_code code = conn_run(c, st, "metric", err);
-    if (code == XT_OK)
-        *ret = sqlite3_last_insert_rowid(c->db);
-    return code;
-}
-
-static enum xt_code series_find(struct conn *c, int64_t metric, int64_t hash, struct str labels, int64_t *ret,
-                                struct xt_err *err) {
-    sqlite3_stmt *st = conn_stmt(c, SQL_SERIES_GET, err);
-    if (!st)
-        return c->failed;
-    sqlite3_bind_int64(st, 1, metric);
-    sqlite3_bind_int64(st, 2, hash);
-    int rc;
-    bool found = false;
-    while (!found && (rc = sqlite3_step(st)) == SQLITE_ROW)
-        if ((found = str_eq(col_str(st, 1), labels)))
-            *ret = sqlite3_column_int64(st, 0);
-    sqlite3_reset(st);
-    if (found)
-        return XT_OK;
-    if (rc != SQLITE_DONE)
-        return conn_fail(c, rc, "series", err);
-    if (!(st = conn_stmt(c, SQL_SERIES_ADD, err)))
-        return c->failed;
-    sqlite3_bind_int64(st, 1, metric);
-    sqlite3_bind_int64(st, 2, hash);
-    bind_str(st, 3, labels);
-    enum xt_code code = conn_run(c, st, "series", err);
-    if (code == XT_OK)
-        *ret = sqlite3_last_insert_rowid(c->db);
-    return code;
-}
-
-static enum xt_code metric_of(struct sqlite_store *e, int64_t project, struct str name, int64_t *ret,
-                              struct xt_err *err) {
-    int64_t hash = key_hash(e, HASH_METRIC, project, name);
-    if (cache_get(e->samples, project, hash, name, ret))
-        return XT_OK;
-    enum xt_code code = metric_find(&e->writer, project, name, ret, err);
-    if (code == XT_OK)
-        cache_put(e->samples, project, hash, name, *ret);
-    return code;
-}
-
-static enum xt_code series_of(struct sqlite_store *e, int64_t metric, const struct sample *p, int64_t *ret,
-                              struct xt_err *err) {
-    size_t bytes = 0;
-    for (size_t i = 0; i < p->nlabels; i++)
-        bytes += p->labels[i].name.n + p->labels[i].value.n;
-    if (bytes > LABELS_MAX)
-        return xt_fail(err, XT_EREFUSED, "labels: more than %u bytes", LABELS_MAX);
-    arena_reset(&e->samples->scratch);
-    struct str text = labels_json(&e->samples->scratch, p->labels, p->nlabels);
-    if (!str_has(text))
-        return xt_fail(err, XT_ENOMEM, "out of memory");
-    int64_t hash = key_hash(e, HASH_SERIES, metric, text);
-    if (cache_get(e->samples, metric, hash, text, ret))
-        return XT_OK;
-    enum xt_code code = series_find(&e->writer, metric, hash, text, ret, err);
-    if (code == XT_OK)
-        cache_put(e->samples, metric, hash, text, *ret);
-    return code;
-}
-
-/* ---- writing ---- */
-
-static enum xt_code counter_load(struct sqlite_store *e, struct xt_err *err) {
-    struct conn *c = &e->writer;
+static enum xt_code next_gen_get(struct conn *c, int64_t *ret, struct xt_err *err) {
     sqlite3_stmt *st = conn_stmt(c, SQL_STATE_GET, err);
     if (!st)
         return c->failed;
-    bind_str(st, 1, STR_LIT("next_sample"));
+    bind_str(st, 1, STR_LIT("next_gen"));
     int rc = sqlite3_step(st);
     int64_t next = rc == SQLITE_ROW ? sqlite3_column_int64(st, 0) : 0;
     sqlite3_reset(st);
     if (rc != SQLITE_ROW && rc != SQLITE_DONE)
-        return conn_fail(c, rc, "number of the next sample", err);
-    if (next < 1)
-        return xt_fail(err, XT_EUNAVAILABLE, "the store's counter next_sample is missing or damaged");
-    e->samples->next = next;
+        return conn_fail(c, rc, "generation of samples", err);
+    if (next < 1 || next > SAMPLE_GEN_MAX)
+        return xt_fail(err, XT_EUNAVAILABLE, "the store's counter next_gen is missing or damaged");
+    *ret = next;
     return XT_OK;
 }
 
-static enum xt_code counter_save(struct sqlite_store *e, struct xt_err *err) {
-    sqlite3_stmt *st = conn_stmt(&e->writer, SQL_STATE_SET, err);
-    if (!st)
-        return e->writer.failed;
-    bind_str(st, 1, STR_LIT("next_sample"));
-    sqlite3_bind_int64(st, 2, e->samples->next);
-    return conn_run(&e->writer, st, "number of the next sample", err);
+/* The part of the version with this number, made when it is the next one. NULL: no memory, or no part may be there. */
+static struct hot *part_of(struct samples_version *v, int64_t number) {
+    int64_t carried = 2 * v->next_gen - 1;
+    if (v->n > 0 && v->numbers[v->n - 1] == number)
+        return v->parts[v->n - 1];
+    bool fits = number == carried || number == carried + 1 || number == carried + 3;
+    struct hot *h = fits && v->n < SAMPLE_PARTS ? hot_part_new() : NULL;
+    if (h)
+        samples_version_add(v, h, number);
+    return h;
 }
 
-static enum xt_code point_add(struct sqlite_store *e, int64_t sid, const struct sample *p, struct xt_err *err) {
-    sqlite3_stmt *st = conn_stmt(&e->writer, SQL_SAMPLE_ADD, err);
-    if (!st)
-        return e->writer.failed;
-    sqlite3_bind_int64(st, 1, sid);
-    sqlite3_bind_int64(st, 2, p->timestamp);
-    sqlite3_bind_int64(st, 3, e->samples->next++);
-    bind_f64(st, 4, p->value);
-    return conn_run(&e->writer, st, "sample", err);
+static void note_damaged(struct samples_log *r, int64_t key) {
+    if (r->ndamaged < sizeof r->damaged / sizeof *r->damaged)
+        r->damaged[r->ndamaged] = key;
+    r->ndamaged++;
 }
 
-enum xt_code samples_write(struct sqlite_store *e, const struct batch_part *part, struct xt_err *err) {
-    if (part->sample_from >= part->sample_to)
-        return XT_OK;
-    struct sample_state *s = state_get(e, err);
-    if (!s)
-        return XT_ENOMEM;
-    enum xt_code code = s->next == 0 ? counter_load(e, err) : XT_OK;
-    struct str name = STR_NONE; /* neighbours mostly share their metric */
-    int64_t metric = 0, sid = 0;
-    for (size_t i = part->sample_from; code == XT_OK && i < part->sample_to; i++) {
-        const struct sample *p = &part->b->samples[i];
-        if (!str_has(name) || !str_eq(name, p->name)) {
-            code = metric_of(e, part->b->project, p->name, &metric, err);
-            name = p->name;
-        }
-        if (code == XT_OK)
-            code = series_of(e, metric, p, &sid, err);
-        if (code == XT_OK)
-            code = point_add(e, sid, p, err);
+/* One row of the log into its part. What can't be read is noted and passed over. */
+static enum xt_code replay_row(struct samples_log *r, sqlite3_stmt *st, struct xt_err *err) {
+    int64_t key = sqlite3_column_int64(st, 0), number = key >> SAMPLE_ROW_BITS;
+    int64_t carried = 2 * r->v->next_gen - 1;
+    if (number != carried && number != carried + 1 && number != carried + 3)
+        return XT_OK; /* of a generation that is sealed already, or that was never finished */
+    struct hot *h = part_of(r->v, number);
+    if (!h)
+        return xt_fail(err, XT_ENOMEM, "out of memory");
+    enum xt_code code = sample_log_replay(h, col_blob(st, 1), &r->lost, err);
+    if (code == XT_ESTORE) {
+        note_damaged(r, key);
+        code = XT_OK;
     }
-    return code == XT_OK ? counter_save(e, err) : code;
-}
-
-/* ---- retention ---- */
-
-struct slice {
-    struct sqlite_store *e;
-    int64_t cutoff;
-    int64_t points; /* that may still go */
-    bool removed;   /* a series or metric went */
-};
-
-static enum xt_code run_3(struct conn *c, enum sql_id id, int64_t a, int64_t b, int64_t d, struct xt_err *err) {
-    sqlite3_stmt *st = conn_stmt(c, id, err);
-    if (!st)
-        return c->failed;
-    sqlite3_bind_int64(st, 1, a);
-    if (sqlite3_bind_parameter_count(st) > 1)
-        sqlite3_bind_int64(st, 2, b);
-    if (sqlite3_bind_parameter_count(st) > 2)
-        sqlite3_bind_int64(st, 3, d);
-    return conn_run(c, st, "retention", err);
-}
-
-/* Time of a series' oldest point, TIME_NONE when it has none. */
-static enum xt_code oldest(struct conn *c, int64_t sid, int64_t *ret, struct xt_err *err) {
-    sqlite3_stmt *st = conn_stmt(c, SQL_SAMPLE_ANY, err);
-    if (!st)
-        return c->failed;
-    sqlite3_bind_int64(st, 1, sid);
-    int rc = sqlite3_step(st);
-    *ret = rc == SQLITE_ROW ? sqlite3_column_int64(st, 0) : TIME_NONE;
-    sqlite3_reset(st);
-    return rc == SQLITE_ROW || rc == SQLITE_DONE ? XT_OK : conn_fail(c, rc, "retention", err);
-}
-
-/* Removes at most sl->points old points of one series; *ret_done: none is left. */
-static enum xt_code cut_points(struct slice *sl, int64_t sid, bool *ret_done, struct xt_err *err) {
-    struct conn *c = &sl->e->writer;
-    sqlite3_stmt *st = conn_stmt(c, SQL_SAMPLE_NTH, err);
-    if (!st)
-        return c->failed;
-    sqlite3_bind_int64(st, 1, sid);
-    sqlite3_bind_int64(st, 2, sl->cutoff);
-    sqlite3_bind_int64(st, 3, sl->points);
-    int rc = sqlite3_step(st);
-    bool more = rc == SQLITE_ROW;
-    int64_t ts = more ? sqlite3_column_int64(st, 0) : 0, seq = more ? sqlite3_column_int64(st, 1) : 0;
-    sqlite3_reset(st);
-    if (rc != SQLITE_ROW && rc != SQLITE_DONE)
-        return conn_fail(c, rc, "retention", err);
-    enum xt_code code =
-        more ? run_3(c, SQL_SAMPLE_CUT_TO, sid, ts, seq, err) : run_3(c, SQL_SAMPLE_CUT, sid, sl->cutoff, 0, err);
-    sl->points -= sqlite3_changes(c->db);
-    *ret_done = !more;
+    r->last = key;
     return code;
 }
 
-/* One series; *ret_done false: the slice is full, this series comes first in the next one. */
-static enum xt_code retain_series(struct slice *sl, int64_t sid, int64_t metric, bool *ret_done, struct xt_err *err) {
-    struct conn *c = &sl->e->writer;
-    int64_t first = 0;
-    *ret_done = true;
-    enum xt_code code = oldest(c, sid, &first, err);
-    if (code == XT_OK && first != TIME_NONE && first < sl->cutoff) {
-        code = cut_points(sl, sid, ret_done, err);
-        if (code == XT_OK && *ret_done)
-            code = oldest(c, sid, &first, err);
-    }
-    if (code != XT_OK || !*ret_done || first != TIME_NONE)
-        return code;
-    sl->removed = true;
-    code = run_3(c, SQL_SERIES_DROP, sid, 0, 0, err);
-    return code == XT_OK ? run_3(c, SQL_METRIC_DROP, metric, 0, 0, err) : code;
-}
-
-/* Numbers of the next series at or after `from`. */
-static enum xt_code next_series(struct conn *c, int64_t from, int64_t *sids, int64_t *metrics, size_t *ret_n,
-                                struct xt_err *err) {
-    sqlite3_stmt *st = conn_stmt(c, SQL_SERIES_FROM, err);
+static enum xt_code replay_from(struct samples_log *r, struct conn *c, int64_t after, struct xt_err *err) {
+    sqlite3_stmt *st = conn_stmt(c, SQL_MLOG_FROM, err);
     if (!st)
         return c->failed;
-    sqlite3_bind_int64(st, 1, from);
-    sqlite3_bind_int(st, 2, RETAIN_SERIES);
-    size_t n = 0;
-    int rc;
-    while ((rc = sqlite3_step(st)) == SQLITE_ROW && n < RETAIN_SERIES) {
-        sids[n] = sqlite3_column_int64(st, 0);
-        metrics[n++] = sqlite3_column_int64(st, 1);
-    }
+    sqlite3_bind_int64(st, 1, after);
+    enum xt_code code = XT_OK;
+    int rc = SQLITE_DONE;
+    while (code == XT_OK && (rc = sqlite3_step(st)) == SQLITE_ROW)
+        code = replay_row(r, st, err);
     sqlite3_reset(st);
-    *ret_n = n;
-    return rc == SQLITE_ROW || rc == SQLITE_DONE ? XT_OK : conn_fail(c, rc, "retention", err);
+    if (code == XT_OK && rc != SQLITE_DONE)
+        code = conn_fail(c, rc, "log of samples", err);
+    return code;
 }
 
-enum xt_code sqlite_retain_samples(struct sqlite_store *e, int64_t cutoff, bool *ret_more, struct xt_err *err) {
-    struct conn *c = &e->writer;
-    struct sample_state *s = state_get(e, err);
-    if (!s)
-        return XT_ENOMEM;
-    int64_t sids[RETAIN_SERIES], metrics[RETAIN_SERIES], at = s->retain_at;
-    size_t n = 0, i = 0;
-    struct slice sl = { e, cutoff, RETAIN_POINTS, false };
-    enum xt_code code = conn_begin(c, true, err);
+/* The hot part is there, whatever the log had. */
+static bool complete(struct samples_version *v) {
+    int64_t hot = 2 * v->next_gen, last = v->n ? v->numbers[v->n - 1] : 0;
+    if (last == hot || last == hot + 2)
+        return true;
+    struct hot *h = hot_part_new();
+    if (h)
+        samples_version_add(v, h, hot);
+    return h != NULL;
+}
+
+enum xt_code samples_log_read(struct conn *c, struct samples_log *r, struct xt_err *err) {
+    int64_t next = 0;
+    *r = (struct samples_log){ .v = NULL };
+    enum xt_code code = next_gen_get(c, &next, err);
+    if (code == XT_OK && !(r->v = samples_version_new(next)))
+        code = xt_fail(err, XT_ENOMEM, "out of memory");
     if (code == XT_OK)
-        code = next_series(c, at, sids, metrics, &n, err);
-    bool done = true;
-    for (; code == XT_OK && done && i < n; i++) {
-        code = retain_series(&sl, sids[i], metrics[i], &done, err);
-        at = done ? sids[i] + 1 : sids[i];
-        done = done && sl.points > 0;
-    }
+        code = replay_from(r, c, samples_part_key(2 * next - 1) - 1, err);
+    if (code == XT_OK && !complete(r->v))
+        code = xt_fail(err, XT_ENOMEM, "out of memory");
     if (code == XT_OK)
-        code = conn_commit(c, err);
-    if (code != XT_OK) {
+        return XT_OK;
+    samples_version_unref(r->v);
+    r->v = NULL;
+    return code;
+}
+
+/* Into a new version; s->mu is held, or the caller is the writer and has one. */
+static enum xt_code load(struct sqlite_store *e, struct conn *c, struct samples_version **ret, struct xt_err *err) {
+    struct sample_state *s = e->samples;
+    struct samples_log r;
+    bool open = !sqlite3_get_autocommit(c->db);
+    enum xt_code code = open ? XT_OK : conn_begin(c, false, err);
+    if (code == XT_OK)
+        code = samples_log_read(c, &r, err);
+    if (!open)
         conn_rollback(c);
+    if (code != XT_OK)
         return code;
-    }
-    if (sl.removed)
-        samples_forget(e);
-    bool more = i < n || !done || n == RETAIN_SERIES;
-    s->retain_at = more ? at : 0;
-    *ret_more = more;
+    for (size_t i = 0; i < r.v->n; i++)
+        hot_publish_points(r.v->parts[i]);
+    int64_t first = samples_part_key(r.v->numbers[r.v->n - 1]);
+    s->row = r.last > first ? r.last : first;
+    memcpy(s->damaged, r.damaged, sizeof s->damaged);
+    s->ndamaged = r.ndamaged < SAMPLE_ASIDE ? r.ndamaged : SAMPLE_ASIDE;
+    *ret = r.v;
     return XT_OK;
+}
+
+struct samples_version *samples_version_get(struct sqlite_store *e, struct conn *c, struct xt_err *err) {
+    struct sample_state *s = e->samples;
+    pthread_mutex_lock(&s->mu);
+    enum xt_code code = s->now ? XT_OK : load(e, c, &s->now, err);
+    struct samples_version *v = code == XT_OK ? s->now : NULL;
+    if (v)
+        atomic_fetch_add_explicit(&v->refs, 1, memory_order_relaxed);
+    pthread_mutex_unlock(&s->mu);
+    return v;
+}
+
+/* After a failure: rows that are in the log and not in memory. A seal that was committed all the same changes so much
+ * that everything is read anew. */
+static enum xt_code resync(struct sqlite_store *e, struct xt_err *err) {
+    struct sample_state *s = e->samples;
+    int64_t next = 0;
+    enum xt_code code = next_gen_get(&e->writer, &next, err);
+    if (code != XT_OK)
+        return code;
+    if (next != s->now->next_gen) {
+        struct samples_version *v = NULL;
+        samples_seal_drop(e);
+        code = load(e, &e->writer, &v, err);
+        if (code == XT_OK)
+            samples_version_set(e, v);
+    } else {
+        struct samples_log r = { .v = s->now, .last = s->row };
+        code = replay_from(&r, &e->writer, s->row, err);
+        if (code == XT_OK) {
+            hot_publish_points(samples_hot(s->now));
+            s->row = r.last;
+        }
+    }
+    s->suspect = code != XT_OK;
+    return code;
+}
+
+enum xt_code samples_start(struct sqlite_store *e, struct xt_err *err) {
+    struct samples_version *v = samples_version_get(e, &e->writer, err);
+    samples_version_unref(v);
+    /* A log that the file does not give away is no reason to refuse traces: who asks for samples will hear of it. */
+    return v || err->code != XT_ENOMEM ? XT_OK : XT_ENOMEM;
+}
+
+enum xt_code samples_loaded(struct sqlite_store *e, struct xt_err *err) {
+    struct samples_version *v = samples_version_get(e, &e->writer, err);
+    if (!v)
+        return err->code;
+    samples_version_unref(v); /* the present one: only the writer changes it */
+    return e->samples->suspect ? resync(e, err) : XT_OK;
+}
+
+/* ---- writing ---- */
+
+enum xt_code samples_ready(struct sqlite_store *e, struct xt_err *err) {
+    struct sample_state *s = e->samples;
+    enum xt_code code = samples_loaded(e, err);
+    if (code != XT_OK || !hot_full(samples_hot(s->now)))
+        return code;
+    code = samples_seal_finish(e, err); /* the part before */
+    if (code == XT_OK)
+        code = samples_seal_start(e, TIME_MIN, false, err);
+    /* Never the data's own fault. */
+    return code == XT_OK || code == XT_ENOMEM ? code : xt_fail(err, XT_EUNAVAILABLE, "samples can't be sealed");
+}
+
+enum xt_code samples_add(struct sqlite_store *e, const struct batch_part *part, struct xt_err *err) {
+    struct sample_state *s = e->samples;
+    struct hot *h = samples_hot(s->now);
+    if (!s->open) {
+        hot_mark(h, &s->mark);
+        s->open = true;
+    }
+    enum xt_code code = XT_OK;
+    for (size_t i = part->sample_from; code == XT_OK && i < part->sample_to; i++)
+        code = hot_add(h, part->b->project, &part->b->samples[i], err);
+    return code;
+}
+
+enum xt_code samples_log(struct sqlite_store *e, struct xt_err *err) {
+    struct sample_state *s = e->samples;
+    if (!s->open)
+        return XT_OK;
+    buf_clear(&s->text);
+    if (!sample_log_encode(samples_hot(s->now), &s->mark, &s->text))
+        return xt_fail(err, XT_ENOMEM, "out of memory");
+    sqlite3_stmt *st = conn_stmt(&e->writer, SQL_MLOG_ADD, err);
+    if (!st)
+        return e->writer.failed;
+    sqlite3_bind_int64(st, 1, s->row + 1);
+    bind_blob(st, 2, buf_str(&s->text));
+    return conn_run(&e->writer, st, "samples", err);
+}
+
+void samples_end(struct sqlite_store *e, bool committed) {
+    struct sample_state *s = e->samples;
+    if (!committed)
+        s->suspect = s->now != NULL;
+    if (!s->open)
+        return;
+    struct hot *h = samples_hot(s->now);
+    if (committed) {
+        s->row++;
+        hot_publish_points(h);
+    } else {
+        hot_cut(h, &s->mark);
+    }
+    s->open = false;
+    if (s->text.cap > ROW_KEEP_BYTES) {
+        buf_done(&s->text);
+        buf_init(&s->text, SIZE_MAX / 2);
+    }
+}
+
+enum xt_code samples_prepare(struct batch *b, struct xt_err *err) {
+    for (size_t i = 0; i < b->nsamples; i++) {
+        enum xt_code code = hot_check(&b->samples[i], err);
+        if (code != XT_OK)
+            return code;
+        b->samples[i].set_hash = hot_hash(b->project, &b->samples[i]);
+    }
+    return XT_OK;
+}
+
+void samples_tidy(struct sqlite_store *e) {
+    struct sample_state *s = e->samples;
+    struct xt_err err;
+    if (!s->now || s->suspect)
+        return;
+    /* A failure here loses nothing: the log has the points, and it is tried again. */
+    if (s->job)
+        samples_seal_step(e, 0, &err);
+    else if ((samples_frozen(e) || hot_full(samples_hot(s->now))) && clock_mono_ns() >= s->retry_at)
+        samples_seal_start(e, TIME_MIN, false, &err);
+}
+
+void samples_stop(struct sqlite_store *e) {
+    struct sample_state *s = e->samples;
+    struct xt_err err;
+    if (!s->now || s->suspect)
+        return;
+    enum xt_code code = samples_seal_finish(e, &err);
+    const struct hot *h = samples_hot(s->now);
+    if (code == XT_OK &&
+        (h->n.points >= SAMPLE_HOT_POINTS / 4 || h->n.sets >= SAMPLE_HOT_SETS / 4 || h->text >= SAMPLE_HOT_TEXT / 4) &&
+        samples_seal_start(e, TIME_MIN, false, &err) == XT_OK)
+        samples_seal_finish(e, &err);
 }

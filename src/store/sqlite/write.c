@@ -102,14 +102,25 @@ static enum xt_code write_all(struct sqlite_store *e, const struct batch_part *p
         code = index_log(e, err);
     for (size_t i = 0; i < n && code == XT_OK; i++)
         if (parts[i].sample_from < parts[i].sample_to)
-            code = samples_write(e, &parts[i], err);
+            code = samples_add(e, &parts[i], err);
+    if (code == XT_OK)
+        code = samples_log(e, err);
     return code == XT_OK ? conn_commit(&e->writer, err) : code;
+}
+
+static bool has_samples(const struct batch_part *parts, size_t n) {
+    for (size_t i = 0; i < n; i++)
+        if (parts[i].sample_from < parts[i].sample_to)
+            return true;
+    return false;
 }
 
 enum xt_code sqlite_write(struct store *s, const struct batch_part *parts, size_t n, struct xt_err *err) {
     struct sqlite_store *e = engine_of(s);
     struct write_state *ws = e->ws;
-    enum xt_code code = conn_begin(&e->writer, true, err);
+    enum xt_code code = has_samples(parts, n) ? samples_ready(e, err) : XT_OK;
+    if (code == XT_OK)
+        code = conn_begin(&e->writer, true, err);
     if (code != XT_OK)
         return code;
     ws->group++;
@@ -125,8 +136,8 @@ enum xt_code sqlite_write(struct store *s, const struct batch_part *parts, size_
         conn_rollback(&e->writer);
         index_abort(e);
         ws->known = false;
-        samples_forget(e);
     }
+    samples_end(e, code == XT_OK);
     write_state_tidy(ws);
     return code;
 }
