@@ -4,11 +4,28 @@
 #include "trace_fixture.h"
 
 #include "store/limits.h"
+#include "store/sqlite/index.h"
 #include "store/sqlite/lookup.h"
 
 #define SMALL (INDEX_HOT_TRACES < 1000)
 
 static int64_t number(const struct fixture *f, const char *sql) { return fixture_query(f, sql); }
+
+/* No power is cut here: commits need not wait for the disk. */
+static void hurry(struct fixture *f) {
+    assert_int_equal(conn_exec(&engine_of(&f->store)->writer, "PRAGMA synchronous=OFF", &f->err), XT_OK);
+}
+
+static void open_again(struct fixture *f) {
+    fixture_reopen(f);
+    hurry(f);
+}
+
+static int setup(void **state) {
+    fixture_setup(state);
+    hurry(*state);
+    return 0;
+}
 
 /* Trace i of a steady stream: 7 users, 3 names, a session for each ten, two tags. */
 static void stream_trace(struct batch *b, int i, int observations) {
@@ -41,7 +58,8 @@ static void stream(struct fixture *f, int from, int to, int group, int observati
 /* Until nothing is due. */
 static void tidy_all(struct fixture *f) {
     for (int i = 0; i < 5000; i++)
-        f->store.ops->tidy(&f->store);
+        index_tidy(engine_of(&f->store));
+    f->store.ops->tidy(&f->store);
     assert_int_equal(number(f, "SELECT count(*) FROM ixrun WHERE state <> 1"), 0);
 }
 
@@ -96,7 +114,7 @@ static void seals_and_merges(void **state) {
         assert_true(number(f, "SELECT max(level) FROM ixrun") >= 2);
     assert_sound(f);
     assert_lists(f, SOME);
-    fixture_reopen(f);
+    open_again(f);
     assert_sound(f);
     assert_lists(f, SOME);
     struct buf out;
@@ -141,7 +159,7 @@ static void moves(void **state) {
     }
     tidy_all(f);
     assert_sound(f);
-    fixture_reopen(f);
+    open_again(f);
     assert_sound(f);
 }
 
@@ -183,7 +201,7 @@ static void outlived(void **state) {
 static void copies(void **state) {
     struct fixture *f = *state;
     struct fixture other = { 0 };
-    int steps = SMALL ? 150 : 2, group = SMALL ? 3 : 200;
+    int steps = SMALL ? 90 : 2, group = SMALL ? 3 : 200;
     fixture_make(&other);
     for (int i = 0; i < steps; i++) {
         char command[600];
@@ -194,6 +212,7 @@ static void copies(void **state) {
                  other.dir);
         assert_int_equal(system(command), 0);
         fixture_open(&other);
+        hurry(&other);
         assert_int_equal(number(&other, "SELECT count(*) FROM trace"), (i + 1) * group);
         assert_sound(&other);
         stream(&other, (i + 1) * group, (i + 2) * group, group, 1);
@@ -225,7 +244,7 @@ static void rebuilt(void **state) {
     tidy_all(f);
     assert_sound(f);
     assert_lists(f, n + 20);
-    fixture_reopen(f);
+    open_again(f);
     /* Damage of each table is found, refuses no start of a check, and is repaired. */
     static const char *const harm[] = {
         "DELETE FROM ixblk WHERE k = (SELECT min(k) FROM ixblk) RETURNING 1",
@@ -241,6 +260,7 @@ static void rebuilt(void **state) {
         store_close(&f->store);
         assert_int_equal(number(f, harm[i]), 1);
         fixture_open(f);
+        hurry(f);
         buf_init(&report, 1 << 20);
         assert_int_equal(f->store.ops->check(&f->store, true, &report, &f->err), XT_ESTORE);
         buf_done(&report);
@@ -249,13 +269,125 @@ static void rebuilt(void **state) {
     }
 }
 
+/* ---- snapshots ---- */
+
+struct snapshot {
+    struct conn *c;
+    int traces; /* of the stream it has */
+};
+
+static bool count_trace(void *arg, int64_t tseq) {
+    ++*(int *)arg;
+    return tseq > 0;
+}
+
+/* Everything of the snapshot is found, once; nothing that came later is. */
+static void assert_snapshot(struct fixture *f, const struct snapshot *s) {
+    const struct sqlite_store *e = engine_of(&f->store);
+    struct look_walk w;
+    int64_t ts, tseq, before = INT64_MAX, n = 0;
+    bool exact;
+    for (int i = 0; i < s->traces + 5; i += 1 + s->traces / 40) {
+        char text[40];
+        struct batch *b = batch_at(0);
+        int hits = 0;
+        snprintf(text, sizeof text, "trace-%d", i);
+        assert_int_equal(lookup_trace(s->c, 1, id_of(b, text).key, &tseq, &f->err), XT_OK);
+        assert_true((tseq != 0) == (i < s->traces));
+        snprintf(text, sizeof text, "obs-%d-0", i);
+        assert_int_equal(lookup_observation(s->c, 1, id_of(b, text).key, count_trace, &hits, &f->err), XT_OK);
+        assert_int_equal(hits, i < s->traces);
+        batch_free(b);
+    }
+    int64_t h = lookup_hash(e, LOOK_TAG, 1, STR_LIT("all"));
+    assert_int_equal(lookup_count(s->c, h, TIME_MIN, TIME_MAX, &n, &exact, &f->err), XT_OK);
+    assert_int_equal(n, s->traces);
+    assert_true(exact);
+    assert_int_equal(look_walk_open(&w, s->c, h, TIME_MIN, TIME_MAX, true, &f->err), XT_OK);
+    for (n = 0; look_walk_next(&w, &ts, &tseq, &f->err) == XT_OK && tseq != 0; n++) {
+        assert_true(ts < before);
+        before = ts;
+    }
+    look_walk_close(&w);
+    assert_int_equal(n, s->traces);
+}
+
+/* A snapshot taken at any moment of seals, merges and deletions, asked at once, later, or both. */
+static void snapshots(void **state) {
+    struct fixture *f = *state;
+    struct sqlite_store *e = engine_of(&f->store);
+    struct conn own[2] = { 0 }; /* the pool's are needed by the writer's side */
+    int steps = SMALL ? 60 : 12, n = 0;
+    for (int i = 0; i < steps; i++) {
+        struct snapshot s[2] = { { &own[0], n }, { &own[1], n } };
+        for (int k = 0; k < 2; k++) {
+            assert_int_equal(conn_open(&own[k], e, CONN_READER, &f->err), XT_OK);
+            assert_int_equal(conn_begin(&own[k], false, &f->err), XT_OK);
+            assert_int_equal(conn_run(&own[k], conn_stmt(&own[k], SQL_STATE_GET, &f->err), "x", &f->err), XT_OK);
+        }
+        assert_snapshot(f, &s[0]);
+        int more = SMALL ? i % 20 : 1 + i % 3;
+        stream(f, n, n + more, 4, 1);
+        n += more;
+        for (int k = 0; k < i % 40; k++)
+            index_tidy(e); /* the index alone: checkpoints would wait for our snapshots */
+        assert_snapshot(f, &s[0]);
+        assert_snapshot(f, &s[1]);
+        conn_close(&own[0]);
+        conn_close(&own[1]);
+    }
+    assert_sound(f);
+}
+
+/* ---- failures ---- */
+
+static void run_sql(const struct fixture *f, const char *sql) {
+    sqlite3 *db = NULL;
+    assert_int_equal(sqlite3_open(f->path, &db), SQLITE_OK);
+    assert_int_equal(sqlite3_exec(db, sql, NULL, NULL, NULL), SQLITE_OK);
+    sqlite3_close(db);
+}
+
+/* Work between groups that fails, at each of its statements: writes go on, everything is found, and it is done later. */
+static void failing_work(void **state) {
+    struct fixture *f = *state;
+    struct index *ix = engine_of(&f->store)->index;
+    static const char *const events[] = { "INSERT ON ixblk", "INSERT ON ixrun",          "DELETE ON ixlog",
+                                          "DELETE ON ixblk", "UPDATE OF state ON ixrun", "DELETE ON ixrun" };
+    int n = 0, more = SMALL ? 90 : 10;
+    for (size_t i = 0; i < sizeof events / sizeof *events; i++) {
+        char sql[200];
+        snprintf(sql, sizeof sql, "CREATE TRIGGER trouble BEFORE %s BEGIN SELECT RAISE(ABORT, 'no'); END", events[i]);
+        run_sql(f, sql);
+        for (int k = 0; k < 3; k++) {
+            stream(f, n, n + more, 3, 1);
+            n += more;
+            ix->retry_at = 0;
+            f->store.ops->tidy(&f->store);
+            ix->retry_at = 0;
+        }
+        assert_sound(f);
+        run_sql(f, "DROP TRIGGER trouble");
+        stream(f, n, n + more, 3, 1);
+        n += more;
+        ix->retry_at = 0;
+        tidy_all(f);
+        assert_sound(f);
+        assert_lists(f, n);
+        if (SMALL)
+            assert_true(number(f, "SELECT count(*) FROM ixlog") < 40);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(seals_and_merges, fixture_setup, fixture_teardown),
-        cmocka_unit_test_setup_teardown(moves, fixture_setup, fixture_teardown),
-        cmocka_unit_test_setup_teardown(outlived, fixture_setup, fixture_teardown),
-        cmocka_unit_test_setup_teardown(copies, fixture_setup, fixture_teardown),
-        cmocka_unit_test_setup_teardown(rebuilt, fixture_setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(seals_and_merges, setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(moves, setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(outlived, setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(copies, setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(snapshots, setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(failing_work, setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(rebuilt, setup, fixture_teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

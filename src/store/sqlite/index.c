@@ -393,6 +393,8 @@ static bool hot_full(const struct index *ix) {
 
 static enum work choose(struct index *ix) {
     struct ix_run *in[INDEX_FAN_IN];
+    if (!ix->seal->active && ix->set->nhot > 1)
+        seal_begin(ix->seal, ix->set->hot[0]); /* the one before failed */
     if (ix->seal->active)
         return WORK_SEAL;
     if (ix->set->nhot == 1 && hot_full(ix))
