@@ -152,7 +152,7 @@ with T.server({"XTRACE_INGEST_DEADLINE_MS": "1000"}) as s:
         labels = [x["labels"]["l"] for x in r["data"]]
         assert "after" in labels and "queued" not in labels, labels
 
-with T.server({"XTRACE_STOP_TIMEOUT_MS": "3000"}) as s:
+with T.server({"XTRACE_STOP_TIMEOUT_MS": "3000", "XTRACE_INGEST_DEADLINE_MS": "4000"}) as s:
     @T.case("SIGTERM while the store is down: parked requests are told to retry, the end comes in time")
     def _():
         s.batch({"id": uid()})
