@@ -29,7 +29,7 @@ static int setup(void **state) {
 
 /* Trace i of a steady stream: 7 users, 3 names, a session for each ten, two tags. */
 static void stream_trace(struct batch *b, int i, int observations) {
-    char id[24], text[24];
+    char id[24], text[40];
     snprintf(id, sizeof id, "trace-%d", i);
     struct trace *t = add_trace(b, id);
     t->timestamp = i * SEC;
