@@ -72,21 +72,23 @@ CREATE TABLE trace_model(
     in_hi INT NOT NULL, in_lo INT NOT NULL, out_hi INT NOT NULL, out_lo INT NOT NULL,
     total_hi INT NOT NULL, total_lo INT NOT NULL, cost_hi INT NOT NULL, cost_lo INT NOT NULL,
     PRIMARY KEY(tseq, model)) STRICT, WITHOUT ROWID;
--- Rollups by hour (ns of its start) of the trace's timestamp, written in the transaction of the rows.
--- name: '' none, else '=' and the trace's name. label: projectId of the trace.
+-- Rollups of the trace's timestamp, written in the transaction of the rows. level: 0 by hour and name, 1 by hour, 2 by day;
+-- start: ns. name: of level 0, '' none, else '=' and the trace's name; else ''. label: projectId of the trace.
 CREATE TABLE rollup_trace(
-    project INT NOT NULL, hour INT NOT NULL, label TEXT NOT NULL, env TEXT NOT NULL, name TEXT NOT NULL,
+    project INT NOT NULL, level INT NOT NULL, start INT NOT NULL, name TEXT NOT NULL, label TEXT NOT NULL, env TEXT NOT NULL,
     n INT NOT NULL, nobs INT NOT NULL, cost_hi INT NOT NULL, cost_lo INT NOT NULL,
-    PRIMARY KEY(project, hour, label, env, name)) STRICT, WITHOUT ROWID;
+    PRIMARY KEY(project, level, start, name, label, env)) STRICT, WITHOUT ROWID;
 CREATE TABLE rollup_model(
-    project INT NOT NULL, hour INT NOT NULL, label TEXT NOT NULL, env TEXT NOT NULL, name TEXT NOT NULL, model TEXT NOT NULL,
-    n INT NOT NULL, ntrace INT NOT NULL,
+    project INT NOT NULL, level INT NOT NULL, start INT NOT NULL, name TEXT NOT NULL, label TEXT NOT NULL, env TEXT NOT NULL,
+    model TEXT NOT NULL, n INT NOT NULL, ntrace INT NOT NULL,
     in_hi INT NOT NULL, in_lo INT NOT NULL, out_hi INT NOT NULL, out_lo INT NOT NULL,
     total_hi INT NOT NULL, total_lo INT NOT NULL, cost_hi INT NOT NULL, cost_lo INT NOT NULL,
-    PRIMARY KEY(project, hour, label, env, name, model)) STRICT, WITHOUT ROWID;
+    PRIMARY KEY(project, level, start, name, label, env, model)) STRICT, WITHOUT ROWID;
 
--- Traces by hour alone: the counter behind plain lists.
-CREATE TABLE rollup_hour(project INT NOT NULL, hour INT NOT NULL, n INT NOT NULL, PRIMARY KEY(project, hour)) STRICT, WITHOUT ROWID;
+-- Traces by time alone, behind plain lists: by 10 s, hour and day (span: seconds).
+CREATE TABLE rollup_count(
+    project INT NOT NULL, span INT NOT NULL, start INT NOT NULL, n INT NOT NULL,
+    PRIMARY KEY(project, span, start)) STRICT, WITHOUT ROWID;
 
 -- Samples. What no generation holds yet is in the log, a row a group (store/sample/log.h): k = part << 32 | row. Keys
 -- below 0: rows that could not be read, kept aside. state.next_gen: the first generation that is not sealed.

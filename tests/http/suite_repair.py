@@ -100,8 +100,8 @@ DAMAGES = [
      " FROM trace_model", "INSERT INTO trace_model SELECT tseq, '=none', 1, 0, 0, 0, 0, 0, 0, 0, 0 FROM trace"),
     ("rollups of traces", "rollup_trace", "UPDATE rollup_trace SET n = n + 1 WHERE name <> ''"),
     ("rollups of models, all gone", "rollup_model", "DELETE FROM rollup_model"),
-    ("rollups of hours, and some of no trace", "rollup_hour", "UPDATE rollup_hour SET n = 1000",
-     "INSERT INTO rollup_hour VALUES (1, 0, 5)"),
+    ("counts of traces, and some of no trace", "rollup_count", "UPDATE rollup_count SET n = 1000",
+     "INSERT INTO rollup_count VALUES (1, 10, 0, 5)"),
     ("look-ups, a row of the log gone", "ixlog", "DELETE FROM ixlog WHERE seq = (SELECT max(seq) - 1 FROM ixlog)"),
     ("look-ups, a row of the log cut", "ixlog", "UPDATE ixlog SET z = substr(z, 1, length(z) - 1)"),
     ("look-ups, taken for sealed", "ixlog", "UPDATE state SET v = (SELECT max(seq) FROM ixlog) WHERE k = 'ix_sealed'",
@@ -109,7 +109,7 @@ DAMAGES = [
     ("look-ups, their state", "ixlog", "UPDATE state SET v = 0 WHERE k IN ('ix_version', 'next_run')"),
     ("numbers that would be given out again", "state", "UPDATE state SET v = 3 WHERE k IN ('next_tseq', 'next_pid')"),
     ("everything at once", "trace", "UPDATE trace SET nobs = 0, t0 = NULL, t1 = NULL, ocost_n = 0, ocost_lo = 0",
-     "DELETE FROM trace_model", "DELETE FROM rollup_trace", "DELETE FROM rollup_model", "DELETE FROM rollup_hour"),
+     "DELETE FROM trace_model", "DELETE FROM rollup_trace", "DELETE FROM rollup_model", "DELETE FROM rollup_count"),
 ]
 
 

@@ -314,11 +314,110 @@ static void ends_of_time(void **state) {
         "1677-09-21 traces=1 obs=1 cost=0.0 [m n=1 traces=1 in=0 out=0 total=0 cost=0.0]\n");
 }
 
+/* ---- counters ---- */
+
+#define COUNTED 600
+
+static int64_t pick(uint64_t *seed, uint64_t n) {
+    *seed = *seed * 6364136223846793005u + 1442695040888963407u;
+    return (int64_t)((*seed >> 33) % n);
+}
+
+/* Times that meet in one interval of 10 s, of an hour, of a day, or stand at the edges of all. */
+static int64_t some_time(uint64_t *seed) {
+    static const int64_t edges[] = { TIME_MIN, TIME_MIN + 1,   TIME_MAX, TIME_MAX - 1, 0,    -1,
+                                     BASE,     BASE + DAY - 1, BASE - 1, BASE + DAY,   HOUR, 10 * SEC };
+    switch (pick(seed, 6)) {
+    case 0: return edges[pick(seed, sizeof edges / sizeof *edges)];
+    case 1: return BASE + pick(seed, 10) * SEC;
+    case 2: return BASE + pick(seed, 20) * 500000000;
+    case 3: return BASE + pick(seed, 3600) * SEC;
+    case 4: return BASE + pick(seed, 96) * HOUR / 4;
+    default: return BASE - 2 * DAY + pick(seed, 400) * HOUR + pick(seed, 3600) * SEC;
+    }
+}
+
+/* totalItems and the days between any two instants are those of the rows, whoever counts: intervals of all kinds, what is
+ * left over, the shorter side of a piece. */
+static void any_range(void **state) {
+    struct fixture *f = *state;
+    uint64_t seed = 7;
+    int64_t ts[COUNTED];
+    bool prod[COUNTED], named[COUNTED];
+    struct batch *b = batch_at(BASE);
+    for (int i = 0; i < COUNTED; i++) {
+        char id[16];
+        snprintf(id, sizeof id, "t%d", i);
+        struct trace *t = add_trace(b, id);
+        t->timestamp = ts[i] = some_time(&seed);
+        prod[i] = pick(&seed, 2);
+        named[i] = pick(&seed, 2);
+        t->environment = prod[i] ? STR_LIT("prod") : STR_NONE;
+        t->name = named[i] ? STR_LIT("n") : STR_NONE;
+    }
+    write_one(f, b);
+    assert_sound(f);
+    struct buf out;
+    buf_init(&out, 1 << 22);
+    static const struct str env = { "prod", 4 };
+    for (int round = 0; round < 1500; round++) {
+        int64_t from = some_time(&seed), to = some_time(&seed), want = 0, got;
+        int kind = round % 5;
+        for (int i = 0; i < COUNTED; i++)
+            want += ts[i] >= from && ts[i] <= to && (kind < 2 || kind == 4 || prod[i]) && (kind < 3 || named[i]);
+        if (kind == 1 || kind == 4) { /* all, or by name: the days of the range together */
+            struct daily_query d = all_days();
+            d.trace_name = kind == 4 ? STR_LIT("n") : STR_NONE;
+            d.from = from;
+            d.to = to;
+            buf_clear(&out);
+            read_days(f, &d, &out);
+            got = 0;
+            for (const char *at = out.p; at && (at = strstr(at, "traces=")); at += 7)
+                got += strtoll(at + 7, NULL, 10);
+        } else {
+            struct trace_query q = all_traces();
+            q.from = from;
+            q.to = to;
+            q.limit = 1;
+            q.environments = &env;
+            q.nenvironments = kind >= 2;
+            q.name = kind == 3 ? STR_LIT("n") : STR_NONE;
+            buf_clear(&out);
+            got = read_list(f, &q, &out);
+        }
+        if (got != want)
+            fail_msg("kind %d, %lld to %lld: %lld, should be %lld", kind, (long long)from, (long long)to,
+                     (long long)got, (long long)want);
+    }
+    buf_done(&out);
+}
+
+/* A trace that moves within its hour moves between counters all the same. */
+static void moves_within_an_hour(void **state) {
+    struct fixture *f = *state;
+    struct trace_query q = all_traces();
+    struct buf out;
+    buf_init(&out, 1 << 20);
+    for (int i = 0; i < 4; i++) {
+        struct batch *b = batch_at(BASE);
+        add_trace(b, "t")->timestamp = BASE + i * 15 * SEC;
+        write_one(f, b);
+        assert_sound(f);
+        q.from = BASE + i * 15 * SEC;
+        q.to = BASE + HOUR;
+        assert_int_equal(read_list(f, &q, &out), 1);
+        q.from++;
+        assert_int_equal(read_list(f, &q, &out), 0);
+    }
+    buf_done(&out);
+}
+
 int main(void) {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, fixture_setup, fixture_teardown)
     const struct CMUnitTest tests[] = {
-        TEST(one_day),       TEST(huge_costs),   TEST(order_of_usage), TEST(moves), TEST(ranges_and_filters),
-        TEST(visitor_stops), TEST(ends_of_time),
+        TEST(any_range), TEST(moves_within_an_hour), TEST(one_day),       TEST(huge_costs),   TEST(order_of_usage),
+        TEST(moves),     TEST(ranges_and_filters),   TEST(visitor_stops), TEST(ends_of_time),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -435,18 +435,18 @@ static void log_stays_bounded(void **state) {
     struct fixture *f = *state;
     const struct checkpoint *k = engine_of(&f->store)->ckpt;
     const int step = CHECKPOINT_FRAMES / 4;
-    for (int i = 0; i < 60; i++)
+    for (int i = 0; i < 30; i++)
         group_of(f, step, i % 2);
     assert_true(checkpoint_frames(k) < 3 * CHECKPOINT_FRAMES);
     assert_true(wal_bytes(f) < INT64_C(3) * CHECKPOINT_FRAMES * 4120);
-    assert_true(stats_of(f).checkpoints >= 5);
+    assert_true(stats_of(f).checkpoints >= 2);
     /* An old snapshot keeps the log from starting over; once it is gone the log does, and shrinks. */
     struct conn *c = reader_get(engine_of(&f->store), TIME_NONE, &f->err);
     assert_int_equal(conn_begin(c, false, &f->err), XT_OK);
     assert_int_equal(conn_exec(c, "SELECT count(*) FROM state", &f->err), XT_OK);
     int64_t longest = 0;
     uint64_t before = stats_of(f).checkpoints;
-    for (int i = 0; i < 40; i++) {
+    for (int i = 0; i < 25; i++) {
         fill(f, step);
         int64_t start = clock_mono_ns();
         f->store.ops->tidy(&f->store);
@@ -454,7 +454,7 @@ static void log_stays_bounded(void **state) {
         longest = took > longest ? took : longest;
         checkpoint_settle(engine_of(&f->store)->ckpt);
     }
-    assert_true(checkpoint_frames(k) >= 40 * step);
+    assert_true(checkpoint_frames(k) >= 25 * step);
     assert_int_equal(stats_of(f).checkpoints, before);
     reader_put(engine_of(&f->store), c);
     for (int i = 0; i < 6; i++)

@@ -45,7 +45,7 @@ static void full_trace(struct batch *b, const char *id, int observations) {
 
 static void assert_empty(struct fixture *f) {
     static const char *const tables[] = { "trace",       "obs",          "payload",      "payload_gone", "trash",
-                                          "trace_model", "rollup_trace", "rollup_model", "rollup_hour" };
+                                          "trace_model", "rollup_trace", "rollup_model", "rollup_count" };
     for (size_t i = 0; i < sizeof tables / sizeof *tables; i++)
         if (rows(f, tables[i]) != 0)
             fail_msg("%lld rows left in %s", (long long)rows(f, tables[i]), tables[i]);

@@ -1,7 +1,8 @@
 /* daily.c -- the daily view (contract 2.10, 3.5): days of the traces' timestamps, newest first, with usage by model.
  *
- *  1. Without conditions beyond label and name: whole hours from the rollups, less the traces that the range cuts off in
- *     its first and its last hour. Sums are exact, so taking away leaves what adding up would give.
+ *  1. Without conditions beyond label and name: whole days and hours from the rollups (of one name: hours), less the
+ *     traces that the range cuts off in its first and its last hour. Sums are exact, so taking away leaves what adding up
+ *     would give.
  *  2. With others (user, tags, version, release): the matching traces, newest first, each with its trace_model rows.
  *  3. Models are added up for the days of the page alone. */
 #include <stdlib.h>
@@ -30,6 +31,7 @@ struct daily {
     struct conn *c;
     const struct daily_query *q;
     struct trace_filter filter;
+    struct str name; /* of the traces, in the stored form; absent: all */
     day_visitor *visit;
     void *arg;
     bool more; /* the visitor wants more */
@@ -152,53 +154,59 @@ static struct day_sums *last_day(struct daily *d, int64_t day) {
     return &d->days[d->n++];
 }
 
-static sqlite3_stmt *hours(struct daily *d, enum sql_id id, int64_t first, int64_t last, struct xt_err *err) {
-    sqlite3_stmt *st = conn_stmt(d->c, id, err);
-    if (st) {
-        sqlite3_bind_int64(st, 1, d->q->project);
-        sqlite3_bind_int64(st, 2, first);
-        sqlite3_bind_int64(st, 3, last);
-    }
+/* The statement over hours or days between two starts: of one name, or of all together. */
+static sqlite3_stmt *range(struct daily *d, enum sql_id all, enum sql_id named, int64_t span, int64_t first,
+                           int64_t last, struct xt_err *err) {
+    bool name = str_has(d->q->trace_name);
+    sqlite3_stmt *st = conn_stmt(d->c, name ? named : all, err);
+    if (!st)
+        return NULL;
+    sqlite3_bind_int64(st, 1, d->q->project);
+    sqlite3_bind_int64(st, 3, first);
+    sqlite3_bind_int64(st, 4, last);
+    if (name)
+        bind_str(st, 5, d->name);
+    else
+        sqlite3_bind_int64(st, 2, span == NS_PER_DAY ? ROLLUP_ALL_DAY : ROLLUP_ALL_HOUR);
     return st;
 }
 
-static bool wanted(const struct daily *d, struct str label, struct str name) {
-    return (!str_has(d->q->label) || str_eq(d->q->label, label)) &&
-           (!str_has(d->q->trace_name) || str_eq(d->q->trace_name, rollup_text_of(name)));
+static bool wanted(const struct daily *d, struct str label) {
+    return !str_has(d->q->label) || str_eq(d->q->label, label);
 }
 
-static enum xt_code read_days(struct daily *d, int64_t first, int64_t last, struct xt_err *err) {
+static enum xt_code read_days(struct daily *d, int64_t span, int64_t first, int64_t last, struct xt_err *err) {
     int rc;
-    sqlite3_stmt *st = hours(d, SQL_ROLLUP_TRACE_RANGE, first, last, err);
+    sqlite3_stmt *st = range(d, SQL_ROLLUP_TRACE_RANGE, SQL_ROLLUP_TRACE_NAMED, span, first, last, err);
     if (!st)
         return d->c->failed;
     while ((rc = sqlite3_step(st)) == SQLITE_ROW) {
-        if (!wanted(d, col_str(st, 1), col_str(st, 3)))
+        if (!wanted(d, col_str(st, 1)))
             continue;
         struct day_sums *day = last_day(d, day_of(sqlite3_column_int64(st, 0)));
         if (!day) {
             sqlite3_reset(st);
             return no_memory(err);
         }
-        day->traces += sqlite3_column_int64(st, 4);
-        day->observations += sqlite3_column_int64(st, 5);
-        day->cost += sum_join(sqlite3_column_int64(st, 6), sqlite3_column_int64(st, 7));
+        day->traces += sqlite3_column_int64(st, 3);
+        day->observations += sqlite3_column_int64(st, 4);
+        day->cost += sum_join(sqlite3_column_int64(st, 5), sqlite3_column_int64(st, 6));
     }
     sqlite3_reset(st);
     return rc == SQLITE_DONE ? XT_OK : conn_fail(d->c, rc, "daily", err);
 }
 
-static enum xt_code read_models(struct daily *d, int64_t first, int64_t last, struct xt_err *err) {
+static enum xt_code read_models(struct daily *d, int64_t span, int64_t first, int64_t last, struct xt_err *err) {
     int rc;
-    sqlite3_stmt *st = hours(d, SQL_ROLLUP_MODEL_RANGE, first, last, err);
+    sqlite3_stmt *st = range(d, SQL_ROLLUP_MODEL_RANGE, SQL_ROLLUP_MODEL_NAMED, span, first, last, err);
     if (!st)
         return d->c->failed;
     while ((rc = sqlite3_step(st)) == SQLITE_ROW) {
-        if (!wanted(d, col_str(st, 0), col_str(st, 1)))
+        if (!wanted(d, col_str(st, 0)))
             continue;
-        struct model_sums sums = { .n = sqlite3_column_int64(st, 3) };
-        model_sums_read(st, 5, &sums);
-        if (!add_usage(d, col_str(st, 2), sqlite3_column_int64(st, 4), &sums, 1)) {
+        struct model_sums sums = { .n = sqlite3_column_int64(st, 2) };
+        model_sums_read(st, 4, &sums);
+        if (!add_usage(d, col_str(st, 1), sqlite3_column_int64(st, 3), &sums, 1)) {
             sqlite3_reset(st);
             return no_memory(err);
         }
@@ -262,9 +270,36 @@ static enum xt_code take_edges(struct daily *d, int64_t low, int64_t high, bool 
     return code;
 }
 
+/* Days of the range: whole ones as such, what stands before and after them by hours. */
+static enum xt_code read_all_days(struct daily *d, struct xt_err *err) {
+    const int64_t first = time_floor(d->q->from, ROLLUP_HOUR), last = time_floor(d->q->to, ROLLUP_HOUR);
+    int64_t from, to;
+    enum xt_code code = XT_OK;
+    if (str_has(d->q->trace_name) || !rollup_whole(d->q->from, d->q->to, NS_PER_DAY, &from, &to))
+        return read_days(d, ROLLUP_HOUR, first, last, err);
+    if (first < from)
+        code = read_days(d, ROLLUP_HOUR, first, from - 1, err);
+    if (code == XT_OK)
+        code = read_days(d, NS_PER_DAY, from, to, err);
+    if (code == XT_OK && day_end(to) < d->q->to)
+        code = read_days(d, ROLLUP_HOUR, day_end(to) + 1, last, err);
+    return code;
+}
+
+static enum xt_code day_models(struct daily *d, int64_t day, struct xt_err *err) {
+    const int64_t first = time_floor(d->q->from, ROLLUP_HOUR), last = time_floor(d->q->to, ROLLUP_HOUR);
+    if (day >= d->q->from && day_end(day) <= d->q->to && !str_has(d->q->trace_name))
+        return read_models(d, NS_PER_DAY, day, day, err);
+    return read_models(d, ROLLUP_HOUR, later(day, first), earlier(day_end(day), last), err);
+}
+
 static enum xt_code from_rollups(struct daily *d, int64_t *ret_total, struct xt_err *err) {
-    int64_t first = time_floor(d->q->from, ROLLUP_HOUR), last = time_floor(d->q->to, ROLLUP_HOUR);
-    enum xt_code code = read_days(d, first, last, err);
+    if (str_has(d->q->trace_name)) {
+        d->name = rollup_text(&d->a, d->q->trace_name);
+        if (!str_has(d->name))
+            return no_memory(err);
+    }
+    enum xt_code code = read_all_days(d, err);
     if (code == XT_OK)
         code = take_edges(d, TIME_MIN, TIME_MAX, false, err);
     size_t n = 0;
@@ -275,7 +310,7 @@ static enum xt_code from_rollups(struct daily *d, int64_t *ret_total, struct xt_
     for (int64_t i = 0; code == XT_OK && d->more && i < d->q->limit && d->q->offset < (int64_t)n - i; i++) {
         const struct day_sums *day = &d->days[(int64_t)n - 1 - d->q->offset - i];
         day_begin(d);
-        code = read_models(d, later(day->day, first), earlier(day_end(day->day), last), err);
+        code = day_models(d, day->day, err);
         if (code == XT_OK)
             code = take_edges(d, day->day, day_end(day->day), true, err);
         if (code == XT_OK)

@@ -3,7 +3,7 @@
 
 #include "store/sqlite/scan.h"
 
-#define HOUR_BYTES ((size_t)1 << 30)
+#define DAY_BYTES ((size_t)1 << 30)
 #define TRACE_BYTES ((size_t)1 << 30)
 
 /* ---- one trace ---- */
@@ -58,73 +58,72 @@ bool derive_timestamp_holds(const struct trace_rec *row, const struct trace_rec 
     return row->ts_source == TS_EXPLICIT || (row->ts == row->created && real->t0 == TIME_NONE);
 }
 
-/* ---- hours ---- */
+/* ---- days ---- */
 
-struct hours {
+struct days {
     struct conn *c;
     struct group g; /* for trace_models_load: its arena is that of the present trace */
     struct arena trace, a;
-    struct rollup_hour hour; /* start TIME_NONE: none yet */
-    hour_visitor *visit;
+    struct rollup_day day; /* start TIME_NONE: none yet */
+    day_derived *visit;
     void *arg;
     int64_t n;
 };
 
-static enum xt_code hour_add(struct hours *h, int64_t tseq, struct xt_err *err) {
+static enum xt_code day_add(struct days *d, int64_t tseq, struct xt_err *err) {
     struct trace_state t = { 0 };
     bool found;
-    arena_reset(&h->trace);
-    enum xt_code code = trace_fetch(h->c, SQL_TRACE_GET, tseq, &h->trace, &t.now, &found, err);
+    arena_reset(&d->trace);
+    enum xt_code code = trace_fetch(d->c, SQL_TRACE_GET, tseq, &d->trace, &t.now, &found, err);
     if (code == XT_OK && found)
-        code = trace_models_load(&h->g, &t, err);
+        code = trace_models_load(&d->g, &t, err);
     if (code != XT_OK || !found)
         return code;
-    bool ok = rollup_trace(&h->hour.fold, &t.now, 1);
+    bool ok = rollup_trace(&d->day.fold, &t.now, 1);
     for (const struct tmodel *m = t.models; m && ok; m = m->next)
-        ok = rollup_model(&h->hour.fold, &t.now, m->model, &m->before, 1);
-    h->hour.traces++;
+        ok = rollup_model(&d->day.fold, &t.now, m->model, &m->before, 1);
     return ok ? XT_OK : no_memory(err);
 }
 
-static enum xt_code hour_next(struct hours *h, int64_t project, int64_t start, struct xt_err *err) {
-    enum xt_code code = h->n > 0 ? h->visit(h->arg, &h->hour, err) : XT_OK;
-    arena_reset(&h->a);
-    h->hour = (struct rollup_hour){ .project = project, .start = start };
-    rollup_init(&h->hour.fold, &h->a);
-    h->n++;
+static enum xt_code day_next(struct days *d, int64_t project, int64_t start, struct xt_err *err) {
+    enum xt_code code = d->n > 0 ? d->visit(d->arg, &d->day, err) : XT_OK;
+    arena_reset(&d->a);
+    d->day = (struct rollup_day){ .project = project, .start = start };
+    rollup_init(&d->day.fold, &d->a);
+    d->n++;
     return code;
 }
 
-/* Traces come by project and time, so that one hour after the other is complete. */
-static enum xt_code walk(struct hours *h, sqlite3_stmt *st, struct xt_err *err) {
+/* Traces come by project and time, so that one day after the other is complete. */
+static enum xt_code walk(struct days *d, sqlite3_stmt *st, struct xt_err *err) {
     enum xt_code code = XT_OK;
     int rc = SQLITE_DONE;
     while (code == XT_OK && (rc = sqlite3_step(st)) == SQLITE_ROW) {
-        int64_t project = sqlite3_column_int64(st, 0), start = time_floor(sqlite3_column_int64(st, 1), ROLLUP_HOUR);
-        if (h->n == 0 || project != h->hour.project || start != h->hour.start)
-            code = hour_next(h, project, start, err);
+        int64_t project = sqlite3_column_int64(st, 0), start = time_floor(sqlite3_column_int64(st, 1), NS_PER_DAY);
+        if (d->n == 0 || project != d->day.project || start != d->day.start)
+            code = day_next(d, project, start, err);
         if (code == XT_OK)
-            code = hour_add(h, sqlite3_column_int64(st, 2), err);
+            code = day_add(d, sqlite3_column_int64(st, 2), err);
     }
     if (code == XT_OK && rc != SQLITE_DONE)
-        code = conn_fail(h->c, rc, "traces by time", err);
-    return code == XT_OK && h->n > 0 ? h->visit(h->arg, &h->hour, err) : code;
+        code = conn_fail(d->c, rc, "traces by time", err);
+    return code == XT_OK && d->n > 0 ? d->visit(d->arg, &d->day, err) : code;
 }
 
-enum xt_code derive_hours(struct sqlite_store *e, struct conn *c, hour_visitor *visit, void *arg, int64_t *ret_hours,
-                          struct xt_err *err) {
-    struct hours h = { .c = c, .visit = visit, .arg = arg };
+enum xt_code derive_days(struct sqlite_store *e, struct conn *c, day_derived *visit, void *arg, int64_t *ret_days,
+                         struct xt_err *err) {
+    struct days d = { .c = c, .visit = visit, .arg = arg };
     sqlite3_stmt *st = NULL;
     int rc = sqlite3_prepare_v2(c->db, "SELECT project, ts, tseq FROM trace ORDER BY project, ts, tseq", -1, &st, NULL);
     if (rc != SQLITE_OK)
         return conn_fail(c, rc, "traces by time", err);
-    arena_init(&h.a, HOUR_BYTES);
-    arena_init(&h.trace, TRACE_BYTES);
-    h.g = (struct group){ .e = e, .c = c, .a = &h.trace };
-    enum xt_code code = walk(&h, st, err);
+    arena_init(&d.a, DAY_BYTES);
+    arena_init(&d.trace, TRACE_BYTES);
+    d.g = (struct group){ .e = e, .c = c, .a = &d.trace };
+    enum xt_code code = walk(&d, st, err);
     sqlite3_finalize(st);
-    arena_done(&h.trace);
-    arena_done(&h.a);
-    *ret_hours = h.n;
+    arena_done(&d.trace);
+    arena_done(&d.a);
+    *ret_days = d.n;
     return code;
 }

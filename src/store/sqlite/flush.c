@@ -317,7 +317,7 @@ static enum xt_code put_lookups(struct group *g, const struct trace_state *t, st
 /* ---- rollups ---- */
 
 static bool same_key(const struct trace_rec *a, const struct trace_rec *b) {
-    return time_floor(a->ts, ROLLUP_HOUR) == time_floor(b->ts, ROLLUP_HOUR) && str_eq(a->label, b->label) &&
+    return time_floor(a->ts, ROLLUP_TICK) == time_floor(b->ts, ROLLUP_TICK) && str_eq(a->label, b->label) &&
            str_eq(a->env, b->env) && str_eq(a->name, b->name);
 }
 

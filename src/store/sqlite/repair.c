@@ -166,18 +166,18 @@ static enum xt_code make_lookups(struct repair *r) {
 
 /* ---- rollups ---- */
 
-static enum xt_code put_hour(void *arg, struct rollup_hour *h, struct xt_err *err) {
+static enum xt_code put_day(void *arg, struct rollup_day *d, struct xt_err *err) {
     struct repair *r = arg;
-    return rollup_flush(&h->fold, r->c, err);
+    return rollup_flush(&d->fold, r->c, err);
 }
 
 static enum xt_code make_rollups(struct repair *r) {
-    int64_t hours = 0;
+    int64_t days = 0;
     enum xt_code code =
-        conn_exec(r->c, "DELETE FROM rollup_hour; DELETE FROM rollup_trace; DELETE FROM rollup_model", r->err);
+        conn_exec(r->c, "DELETE FROM rollup_count; DELETE FROM rollup_trace; DELETE FROM rollup_model", r->err);
     if (code == XT_OK)
-        code = derive_hours(r->e, r->c, put_hour, r, &hours, r->err);
-    repaired(r, hours, "hours of rollups, made anew");
+        code = derive_days(r->e, r->c, put_day, r, &days, r->err);
+    repaired(r, days, "days of rollups, made anew");
     return code;
 }
 

@@ -3,19 +3,49 @@
 
 #include <string.h>
 
-/* Project, hour, four lengths, the mark before a name. */
-#define KEY_FIXED_BYTES (2 * sizeof(int64_t) + 4 * sizeof(uint64_t) + 1)
+/* Project, level, start, four lengths, the mark before a name. */
+#define KEY_FIXED_BYTES (3 * sizeof(int64_t) + 4 * sizeof(uint64_t) + 1)
 
 /* What is to be added to one row. */
 struct rollup_delta {
     struct rollup_delta *next;
-    int64_t project, hour;
+    int64_t project, level, start;
     struct str label, env, name; /* name in its stored form */
     struct str model;            /* absent: a row of rollup_trace */
     int64_t ntrace, nobs;        /* nobs: rollup_trace only */
     money cost;                  /* rollup_trace only */
     struct model_sums sums;      /* rollup_model only */
 };
+
+/* What is to be added to one row of rollup_count. */
+struct rollup_count {
+    struct rollup_count *next;
+    int64_t project, span, start, n;
+};
+
+/* ---- intervals ---- */
+
+int64_t rollup_end(int64_t start, int64_t span) {
+    int64_t next = time_floor(time_add(start, span), span);
+    return next > start ? next - 1 : TIME_MAX;
+}
+
+bool rollup_whole(int64_t from, int64_t to, int64_t span, int64_t *ret_first, int64_t *ret_last) {
+    int64_t first = time_floor(from, span), last = time_floor(to, span);
+    if (first < from) {
+        if (rollup_end(first, span) == TIME_MAX)
+            return false;
+        first = rollup_end(first, span) + 1;
+    }
+    if (rollup_end(last, span) > to) {
+        if (last == TIME_MIN)
+            return false;
+        last = time_floor(last - 1, span);
+    }
+    *ret_first = first;
+    *ret_last = last;
+    return first <= last;
+}
 
 /* ---- sums ---- */
 
@@ -73,9 +103,10 @@ struct str rollup_text(struct arena *a, struct str text) {
 void rollup_init(struct rollup_fold *f, struct arena *a) {
     *f = (struct rollup_fold){ .arena = a };
     map_init(&f->map, a);
+    map_init(&f->count_map, a);
 }
 
-/* A key is all its parts in one string: project, hour, then each text with its length in front (0 for an absent one, else
+/* A key is all its parts in one string: project, level, start, then each text with its length in front (0 for an absent one, else
  * 1 more than it has). The texts of a delta are slices of its key. */
 static char *put_bytes(char *at, const void *p, size_t n) {
     if (n > 0)
@@ -98,27 +129,46 @@ static const char *take_part(const char *at, struct str *ret) {
     return at + sizeof n + ret->n;
 }
 
-/* The key of the trace's share of a model (absent: its own share), in `room` when it fits. Absent: no memory. */
-static struct str delta_key(struct arena *a, const struct trace_rec *t, struct str model, char *room,
-                            size_t room_bytes) {
-    size_t n = KEY_FIXED_BYTES + t->label.n + t->env.n + t->name.n + model.n;
+/* Where a share stands. */
+struct place {
+    int64_t project, level, start;
+    struct str label, env;
+    struct str name;  /* absent: none */
+    char mark;        /* before the name in its stored form; 0: it is in that form */
+    struct str model; /* absent: the trace's own share */
+};
+
+static struct place place_of(const struct trace_rec *t, struct str model) {
+    return (struct place){ .project = t->project,
+                           .level = ROLLUP_NAMED_HOUR,
+                           .start = time_floor(t->ts, ROLLUP_HOUR),
+                           .label = t->label,
+                           .env = t->env,
+                           .name = str_has(t->name) ? t->name : STR_LIT(""),
+                           .mark = str_has(t->name) ? '=' : 0,
+                           .model = model };
+}
+
+/* The key of a place, in `room` when it fits. Absent: no memory. */
+static struct str place_key(struct arena *a, const struct place *p, char *room, size_t room_bytes) {
+    size_t n = KEY_FIXED_BYTES + p->label.n + p->env.n + p->name.n + p->model.n;
     char *key = n <= room_bytes ? room : arena_bytes(a, n);
-    int64_t hour = time_floor(t->ts, ROLLUP_HOUR);
     if (!key)
         return STR_NONE;
-    char *at = put_bytes(key, &t->project, sizeof t->project);
-    at = put_bytes(at, &hour, sizeof hour);
-    at = put_part(at, t->label, 0);
-    at = put_part(at, t->env, 0);
-    at = str_has(t->name) ? put_part(at, t->name, '=') : put_part(at, STR_LIT(""), 0);
-    at = put_part(at, model, 0);
+    char *at = put_bytes(key, &p->project, sizeof p->project);
+    at = put_bytes(at, &p->level, sizeof p->level);
+    at = put_bytes(at, &p->start, sizeof p->start);
+    at = put_part(at, p->label, 0);
+    at = put_part(at, p->env, 0);
+    at = put_part(at, p->name, p->mark);
+    at = put_part(at, p->model, 0);
     return (struct str){ key, (size_t)(at - key) };
 }
 
 /* The delta with that key, made if need be. NULL: no memory. */
-static struct rollup_delta *delta_of(struct rollup_fold *f, const struct trace_rec *t, struct str model) {
+static struct rollup_delta *delta_of(struct rollup_fold *f, const struct place *p) {
     char room[512];
-    struct str key = delta_key(f->arena, t, model, room, sizeof room);
+    struct str key = place_key(f->arena, p, room, sizeof room);
     if (!str_has(key))
         return NULL;
     struct rollup_delta *d = map_get(&f->map, key);
@@ -128,9 +178,10 @@ static struct rollup_delta *delta_of(struct rollup_fold *f, const struct trace_r
     d = arena_new(f->arena, struct rollup_delta, 1);
     if (!d || !str_has(key) || !map_put(&f->map, key, d))
         return NULL;
-    memcpy(&d->project, key.p, sizeof d->project);
-    memcpy(&d->hour, key.p + sizeof d->project, sizeof d->hour);
-    const char *at = take_part(key.p + sizeof d->project + sizeof d->hour, &d->label);
+    d->project = p->project;
+    d->level = p->level;
+    d->start = p->start;
+    const char *at = take_part(key.p + 3 * sizeof(int64_t), &d->label);
     at = take_part(at, &d->env);
     at = take_part(at, &d->name);
     take_part(at, &d->model);
@@ -142,9 +193,27 @@ static struct rollup_delta *delta_of(struct rollup_fold *f, const struct trace_r
     return d;
 }
 
+/* Counts n traces in the interval of that span. False: no memory. */
+static bool count(struct rollup_fold *f, int64_t project, int64_t span, int64_t ts, int64_t n) {
+    const int64_t parts[3] = { project, span, time_floor(ts, span) };
+    struct str key = { (const char *)parts, sizeof parts };
+    struct rollup_count *c = map_get(&f->count_map, key);
+    if (!c) {
+        c = arena_new(f->arena, struct rollup_count, 1);
+        key = arena_str(f->arena, key);
+        if (!c || !str_has(key) || !map_put(&f->count_map, key, c))
+            return false;
+        *c = (struct rollup_count){ .next = f->counts, .project = project, .span = span, .start = parts[2] };
+        f->counts = c;
+    }
+    c->n += n;
+    return true;
+}
+
 bool rollup_trace(struct rollup_fold *f, const struct trace_rec *t, int sign) {
-    struct rollup_delta *d = delta_of(f, t, STR_NONE);
-    if (!d)
+    const struct place p = place_of(t, STR_NONE);
+    struct rollup_delta *d = delta_of(f, &p);
+    if (!d || !count(f, t->project, ROLLUP_TICK, t->ts, sign))
         return false;
     d->ntrace += sign;
     d->nobs += sign * t->nobs;
@@ -156,7 +225,8 @@ bool rollup_model(struct rollup_fold *f, const struct trace_rec *t, struct str m
                   int sign) {
     if (m->n == 0)
         return true; /* no observation, no share */
-    struct rollup_delta *d = delta_of(f, t, model);
+    const struct place p = place_of(t, model);
+    struct rollup_delta *d = delta_of(f, &p);
     if (!d)
         return false;
     d->ntrace += sign;
@@ -164,16 +234,53 @@ bool rollup_model(struct rollup_fold *f, const struct trace_rec *t, struct str m
     return true;
 }
 
+/* Adds a share to the same hour or day without the name. */
+static bool add_up(struct rollup_fold *f, const struct rollup_delta *d, enum rollup_level level, int64_t span) {
+    const struct place p = { .project = d->project,
+                             .level = (int64_t)level,
+                             .start = time_floor(d->start, span),
+                             .label = d->label,
+                             .env = d->env,
+                             .name = STR_LIT(""),
+                             .model = d->model };
+    struct rollup_delta *to = delta_of(f, &p);
+    if (!to)
+        return false;
+    to->ntrace += d->ntrace;
+    to->nobs += d->nobs;
+    to->cost += d->cost;
+    model_sums_add(&to->sums, &d->sums, 1);
+    return true;
+}
+
+static bool is_nothing(const struct rollup_delta *d) {
+    const struct model_sums none = { 0 };
+    return d->ntrace == 0 && d->nobs == 0 && d->cost == 0 && model_sums_equal(&d->sums, &none);
+}
+
+/* The coarser levels of all that was folded. */
+static bool derive(struct rollup_fold *f) {
+    const struct rollup_delta *last = f->last;
+    bool ok = true;
+    for (const struct rollup_delta *d = f->first; d && ok; d = d == last ? NULL : d->next)
+        ok = is_nothing(d) || (add_up(f, d, ROLLUP_ALL_HOUR, ROLLUP_HOUR) && add_up(f, d, ROLLUP_ALL_DAY, NS_PER_DAY));
+    for (const struct rollup_count *c = f->counts; c && ok; c = c->next) /* new ones stand before the first */
+        ok = c->n == 0 ||
+             (count(f, c->project, ROLLUP_HOUR, c->start, c->n) && count(f, c->project, NS_PER_DAY, c->start, c->n));
+    return ok;
+}
+
 /* ---- flushing ---- */
 
 static void bind_key(sqlite3_stmt *st, const struct rollup_delta *d) {
     sqlite3_bind_int64(st, 1, d->project);
-    sqlite3_bind_int64(st, 2, d->hour);
-    bind_str(st, 3, d->label);
-    bind_str(st, 4, d->env);
-    bind_str(st, 5, d->name);
+    sqlite3_bind_int64(st, 2, d->level);
+    sqlite3_bind_int64(st, 3, d->start);
+    bind_str(st, 4, d->name);
+    bind_str(st, 5, d->label);
+    bind_str(st, 6, d->env);
     if (str_has(d->model))
-        bind_str(st, 6, d->model);
+        bind_str(st, 7, d->model);
 }
 
 /* Steps a statement that reads at most one row; *ret_found says if there is one, the caller resets. */
@@ -194,21 +301,25 @@ static enum xt_code drop(struct conn *c, enum sql_id id, const struct rollup_del
     return conn_run(c, st, "rollup", err);
 }
 
-static enum xt_code add_hour(struct conn *c, const struct rollup_delta *d, struct xt_err *err) {
-    sqlite3_stmt *st = d->ntrace ? conn_stmt(c, SQL_ROLLUP_HOUR_ADD, err) : NULL;
-    if (!st)
-        return d->ntrace ? c->failed : XT_OK;
-    sqlite3_bind_int64(st, 1, d->project);
-    sqlite3_bind_int64(st, 2, d->hour);
-    sqlite3_bind_int64(st, 3, d->ntrace);
-    enum xt_code code = conn_run(c, st, "rollup", err);
-    if (code != XT_OK || d->ntrace > 0)
-        return code;
-    st = conn_stmt(c, SQL_ROLLUP_HOUR_CLEAN, err);
+static void bind_count(sqlite3_stmt *st, const struct rollup_count *n) {
+    sqlite3_bind_int64(st, 1, n->project);
+    sqlite3_bind_int64(st, 2, n->span / NS_PER_SEC);
+    sqlite3_bind_int64(st, 3, n->start);
+}
+
+static enum xt_code add_count(struct conn *c, const struct rollup_count *n, struct xt_err *err) {
+    sqlite3_stmt *st = conn_stmt(c, SQL_ROLLUP_COUNT_ADD, err);
     if (!st)
         return c->failed;
-    sqlite3_bind_int64(st, 1, d->project);
-    sqlite3_bind_int64(st, 2, d->hour);
+    bind_count(st, n);
+    sqlite3_bind_int64(st, 4, n->n);
+    enum xt_code code = conn_run(c, st, "rollup", err);
+    if (code != XT_OK || n->n > 0)
+        return code;
+    st = conn_stmt(c, SQL_ROLLUP_COUNT_CLEAN, err);
+    if (!st)
+        return c->failed;
+    bind_count(st, n);
     return conn_run(c, st, "rollup", err);
 }
 
@@ -235,9 +346,9 @@ static enum xt_code add_trace(struct conn *c, const struct rollup_delta *d, stru
     if (!st)
         return c->failed;
     bind_key(st, d);
-    sqlite3_bind_int64(st, 6, n);
-    sqlite3_bind_int64(st, 7, nobs);
-    bind_sum(st, 8, cost);
+    sqlite3_bind_int64(st, 7, n);
+    sqlite3_bind_int64(st, 8, nobs);
+    bind_sum(st, 9, cost);
     return conn_run(c, st, "rollup", err);
 }
 
@@ -265,27 +376,20 @@ static enum xt_code add_model(struct conn *c, const struct rollup_delta *d, stru
     if (!st)
         return c->failed;
     bind_key(st, d);
-    sqlite3_bind_int64(st, 7, sums.n);
-    sqlite3_bind_int64(st, 8, ntrace);
-    model_sums_bind(st, 9, &sums);
+    sqlite3_bind_int64(st, 8, sums.n);
+    sqlite3_bind_int64(st, 9, ntrace);
+    model_sums_bind(st, 10, &sums);
     return conn_run(c, st, "rollup", err);
 }
 
-static bool is_nothing(const struct rollup_delta *d) {
-    const struct model_sums none = { 0 };
-    return d->ntrace == 0 && d->nobs == 0 && d->cost == 0 && model_sums_equal(&d->sums, &none);
-}
-
 enum xt_code rollup_flush(struct rollup_fold *f, struct conn *c, struct xt_err *err) {
-    enum xt_code code = XT_OK;
-    for (const struct rollup_delta *d = f->first; d && code == XT_OK; d = d->next) {
-        if (is_nothing(d))
-            continue;
-        if (str_has(d->model))
-            code = add_model(c, d, err);
-        else if ((code = add_hour(c, d, err)) == XT_OK)
-            code = add_trace(c, d, err);
-    }
+    enum xt_code code = derive(f) ? XT_OK : no_memory(err);
+    for (const struct rollup_delta *d = f->first; d && code == XT_OK; d = d->next)
+        if (!is_nothing(d))
+            code = str_has(d->model) ? add_model(c, d, err) : add_trace(c, d, err);
+    for (const struct rollup_count *n = f->counts; n && code == XT_OK; n = n->next)
+        if (n->n != 0)
+            code = add_count(c, n, err);
     return code;
 }
 
@@ -301,21 +405,46 @@ static bool row_equals(sqlite3_stmt *st, const struct rollup_delta *d) {
     return sqlite3_column_int64(st, 1) == d->ntrace && model_sums_equal(&stored, &d->sums);
 }
 
-enum xt_code rollup_compare(struct rollup_fold *f, struct conn *c, struct rollup_verdict *v, struct xt_err *err) {
-    for (const struct rollup_delta *d = f->first; d; d = d->next) {
-        bool found, model = str_has(d->model);
-        sqlite3_stmt *st = conn_stmt(c, model ? SQL_ROLLUP_MODEL_GET : SQL_ROLLUP_TRACE_GET, err);
-        if (!st)
-            return c->failed;
-        bind_key(st, d);
-        enum xt_code code = step_row(c, st, &found, err);
-        if (code != XT_OK)
-            return code;
-        v->trace_rows += !model;
-        v->model_rows += model;
-        v->missing += !found;
-        v->wrong += found && !row_equals(st, d);
-        sqlite3_reset(st);
-    }
+static enum xt_code compare_delta(struct conn *c, const struct rollup_delta *d, struct rollup_verdict *v,
+                                  struct xt_err *err) {
+    bool found, model = str_has(d->model);
+    sqlite3_stmt *st = conn_stmt(c, model ? SQL_ROLLUP_MODEL_GET : SQL_ROLLUP_TRACE_GET, err);
+    if (!st)
+        return c->failed;
+    bind_key(st, d);
+    enum xt_code code = step_row(c, st, &found, err);
+    if (code != XT_OK)
+        return code;
+    v->trace_rows += !model;
+    v->model_rows += model;
+    v->missing += !found;
+    v->wrong += found && !row_equals(st, d);
+    sqlite3_reset(st);
     return XT_OK;
+}
+
+static enum xt_code compare_one_count(struct conn *c, const struct rollup_count *n, struct rollup_verdict *v,
+                                      struct xt_err *err) {
+    bool found;
+    sqlite3_stmt *st = conn_stmt(c, SQL_ROLLUP_COUNT_GET, err);
+    if (!st)
+        return c->failed;
+    bind_count(st, n);
+    enum xt_code code = step_row(c, st, &found, err);
+    if (code != XT_OK)
+        return code;
+    v->count_rows++;
+    v->missing += !found;
+    v->wrong += found && sqlite3_column_int64(st, 0) != n->n;
+    sqlite3_reset(st);
+    return XT_OK;
+}
+
+enum xt_code rollup_compare(struct rollup_fold *f, struct conn *c, struct rollup_verdict *v, struct xt_err *err) {
+    enum xt_code code = derive(f) ? XT_OK : no_memory(err);
+    for (const struct rollup_delta *d = f->first; d && code == XT_OK; d = d->next)
+        code = compare_delta(c, d, v, err);
+    for (const struct rollup_count *n = f->counts; n && code == XT_OK; n = n->next)
+        code = compare_one_count(c, n, v, err);
+    return code;
 }

@@ -134,21 +134,23 @@ void scan_close(struct trace_scan *s) {
 
 /* ---- counting ---- */
 
-static enum xt_code sum_query(struct conn *c, enum sql_id id, int64_t a, int64_t b, int64_t d, int64_t *ret,
-                              struct xt_err *err) {
-    sqlite3_stmt *st = conn_stmt(c, id, err);
+static enum xt_code one_number(struct conn *c, sqlite3_stmt *st, int64_t *ret, struct xt_err *err) {
+    int rc = sqlite3_step(st);
+    *ret = rc == SQLITE_ROW ? sqlite3_column_int64(st, 0) : 0;
+    sqlite3_reset(st);
+    return rc == SQLITE_ROW ? XT_OK : conn_fail(c, rc, "count", err);
+}
+
+/* Index entries of a part of the range. */
+static enum xt_code count_times(struct conn *c, const struct trace_filter *f, int64_t from, int64_t to, int64_t *ret,
+                                struct xt_err *err) {
+    sqlite3_stmt *st = conn_stmt(c, SQL_TRACE_COUNT, err);
     if (!st)
         return c->failed;
-    sqlite3_bind_int64(st, 1, a);
-    sqlite3_bind_int64(st, 2, b);
-    sqlite3_bind_int64(st, 3, d);
-    int rc = sqlite3_step(st);
-    int64_t v = rc == SQLITE_ROW ? sqlite3_column_int64(st, 0) : 0;
-    sqlite3_reset(st);
-    if (rc != SQLITE_ROW)
-        return conn_fail(c, rc, "count", err);
-    *ret = v;
-    return XT_OK;
+    sqlite3_bind_int64(st, 1, f->project);
+    sqlite3_bind_int64(st, 2, from);
+    sqlite3_bind_int64(st, 3, to);
+    return one_number(c, st, ret, err);
 }
 
 /* Matches of a part of the range, by rows. */
@@ -170,49 +172,117 @@ static enum xt_code count_rows(struct sqlite_store *e, struct conn *c, const str
     return code;
 }
 
-static enum xt_code count_part(struct sqlite_store *e, struct conn *c, const struct trace_filter *f, int64_t from,
-                               int64_t to, int64_t *ret, struct xt_err *err) {
-    if (filter_is_plain(f))
-        return sum_query(c, SQL_TRACE_COUNT, f->project, from, to, ret, err);
-    return count_rows(e, c, f, from, to, ret, err);
-}
-
-/* Rows of rollup_trace between two hours that match label, environment and name. */
-static enum xt_code count_rollups(struct conn *c, const struct trace_filter *f, int64_t first, int64_t last,
-                                  int64_t *ret, struct xt_err *err) {
+/* Traces between two hours or days, without a name or of one, that match label and environment. */
+static enum xt_code count_rollups(struct conn *c, const struct trace_filter *f, int64_t span, int64_t first,
+                                  int64_t last, int64_t *ret, struct xt_err *err) {
     int rc;
-    sqlite3_stmt *st = conn_stmt(c, SQL_ROLLUP_TRACE_RANGE, err);
+    bool named = str_has(f->name);
+    sqlite3_stmt *st = conn_stmt(c, named ? SQL_ROLLUP_TRACE_NAMED : SQL_ROLLUP_TRACE_RANGE, err);
     if (!st)
         return c->failed;
     sqlite3_bind_int64(st, 1, f->project);
-    sqlite3_bind_int64(st, 2, first);
-    sqlite3_bind_int64(st, 3, last);
+    sqlite3_bind_int64(st, 3, first);
+    sqlite3_bind_int64(st, 4, last);
+    struct arena a;
+    arena_init(&a, SCRATCH_BYTES);
+    if (named)
+        bind_str(st, 5, rollup_text(&a, f->name));
+    else
+        sqlite3_bind_int64(st, 2, span == NS_PER_DAY ? ROLLUP_ALL_DAY : ROLLUP_ALL_HOUR);
     *ret = 0;
-    while ((rc = sqlite3_step(st)) == SQLITE_ROW) {
-        if (same(f->label, col_str(st, 1)) && any_of(f->environments, f->nenvironments, col_str(st, 2)) &&
-            same(f->name, rollup_text_of(col_str(st, 3))))
-            *ret += sqlite3_column_int64(st, 4);
+    while (!a.failed && (rc = sqlite3_step(st)) == SQLITE_ROW) {
+        if (same(f->label, col_str(st, 1)) && any_of(f->environments, f->nenvironments, col_str(st, 2)))
+            *ret += sqlite3_column_int64(st, 3);
     }
     sqlite3_reset(st);
+    bool failed = a.failed;
+    arena_done(&a);
+    if (failed)
+        return no_memory(err);
     return rc == SQLITE_DONE ? XT_OK : conn_fail(c, rc, "count", err);
 }
 
-/* Whole hours by rollups, less what lies outside in the first and the last hour. */
-static enum xt_code count_hours(struct sqlite_store *e, struct conn *c, const struct trace_filter *f, int64_t *ret,
+/* A count: who knows whole intervals of which span, coarse to fine. */
+struct tally {
+    struct sqlite_store *e;
+    struct conn *c;
+    const struct trace_filter *f;
+    bool plain;
+    int64_t spans[3];
+    size_t n;
+};
+
+static enum xt_code tally_whole(const struct tally *t, int64_t span, int64_t first, int64_t last, int64_t *ret,
                                 struct xt_err *err) {
-    int64_t first = time_floor(f->from, ROLLUP_HOUR), last = time_floor(f->to, ROLLUP_HOUR), more = 0;
-    int64_t end = time_add(last, ROLLUP_HOUR - 1);
-    enum xt_code code = filter_is_plain(f) ? sum_query(c, SQL_ROLLUP_HOUR_SUM, f->project, first, last, ret, err)
-                                           : count_rollups(c, f, first, last, ret, err);
-    if (code == XT_OK && f->from > first) {
-        code = count_part(e, c, f, first, f->from - 1, &more, err);
-        *ret -= more;
-    }
-    if (code == XT_OK && f->to < end) {
-        code = count_part(e, c, f, f->to + 1, end, &more, err);
-        *ret -= more;
-    }
+    if (!t->plain)
+        return count_rollups(t->c, t->f, span, first, last, ret, err);
+    sqlite3_stmt *st = conn_stmt(t->c, SQL_ROLLUP_COUNT_SUM, err);
+    if (!st)
+        return t->c->failed;
+    sqlite3_bind_int64(st, 1, t->f->project);
+    sqlite3_bind_int64(st, 2, span / NS_PER_SEC);
+    sqlite3_bind_int64(st, 3, first);
+    sqlite3_bind_int64(st, 4, last);
+    return one_number(t->c, st, ret, err);
+}
+
+static enum xt_code tally_rows(const struct tally *t, int64_t from, int64_t to, int64_t *ret, struct xt_err *err) {
+    *ret = 0;
+    if (from > to)
+        return XT_OK;
+    return t->plain ? count_times(t->c, t->f, from, to, ret, err) : count_rows(t->e, t->c, t->f, from, to, ret, err);
+}
+
+/* A part of one interval of the finest span: the shorter side is counted. */
+static enum xt_code tally_piece(const struct tally *t, int64_t from, int64_t to, int64_t *ret, struct xt_err *err) {
+    const int64_t span = t->spans[t->n - 1], start = time_floor(from, span), end = rollup_end(start, span);
+    int64_t before = 0, after = 0;
+    if (to - from <= span / 2)
+        return tally_rows(t, from, to, ret, err);
+    enum xt_code code = tally_whole(t, span, start, start, ret, err);
+    if (code == XT_OK)
+        code = tally_rows(t, start, from - 1, &before, err);
+    if (code == XT_OK && to < end)
+        code = tally_rows(t, to + 1, end, &after, err);
+    *ret -= before + after;
     return code;
+}
+
+/* [from, to]: whole intervals of the coarsest span that fits, on both sides of them finer ones, in the end rows. Adds to
+ * *ret. The depth is that of the spans. */
+static enum xt_code tally(const struct tally *t, size_t level, int64_t from, int64_t to, int64_t *ret,
+                          struct xt_err *err) {
+    int64_t first = 0, last = 0, n = 0;
+    enum xt_code code = XT_OK;
+    if (from > to)
+        return XT_OK;
+    while (level < t->n && !rollup_whole(from, to, t->spans[level], &first, &last))
+        level++;
+    if (level < t->n) {
+        const int64_t end = rollup_end(last, t->spans[level]);
+        code = tally_whole(t, t->spans[level], first, last, &n, err);
+        *ret += n;
+        if (code == XT_OK && from < first)
+            code = tally(t, level + 1, from, first - 1, ret, err);
+        return code == XT_OK && end < to ? tally(t, level + 1, end + 1, to, ret, err) : code;
+    }
+    /* Less than two intervals of the finest span. */
+    const int64_t middle = rollup_end(time_floor(from, t->spans[t->n - 1]), t->spans[t->n - 1]);
+    code = tally_piece(t, from, to < middle ? to : middle, &n, err);
+    *ret += n;
+    return code == XT_OK && middle < to ? tally(t, t->n, middle + 1, to, ret, err) : code;
+}
+
+static enum xt_code count_range(struct sqlite_store *e, struct conn *c, const struct trace_filter *f, int64_t *ret,
+                                struct xt_err *err) {
+    struct tally t = { .e = e, .c = c, .f = f, .plain = filter_is_plain(f) };
+    if (!str_has(f->name))
+        t.spans[t.n++] = NS_PER_DAY;
+    t.spans[t.n++] = ROLLUP_HOUR;
+    if (t.plain)
+        t.spans[t.n++] = ROLLUP_TICK;
+    *ret = 0;
+    return tally(&t, 0, f->from, f->to, ret, err);
 }
 
 /* Entries of one value; where those of removed traces may be among them, by rows as long as that is cheap. */
@@ -236,7 +306,11 @@ static enum xt_code count_entries(struct sqlite_store *e, struct conn *c, const 
     enum xt_code code = lookup_gone(c, &gone, err);
     if (code != XT_OK || gone == TIME_NONE || gone < f->from)
         return code == XT_OK ? count_span(e, c, f, h, f->from, f->to, ret, err) : code;
-    code = sum_query(c, SQL_LOOK_FIRST, f->project, 0, 0, &first, err);
+    sqlite3_stmt *st = conn_stmt(c, SQL_LOOK_FIRST, err);
+    if (!st)
+        return c->failed;
+    sqlite3_bind_int64(st, 1, f->project);
+    code = one_number(c, st, &first, err);
     if (first < f->from)
         first = f->from;
     if (code == XT_OK)
@@ -259,7 +333,7 @@ enum xt_code filter_count(struct sqlite_store *e, struct conn *c, const struct t
     if (keys == 1 && !rows_only && !narrowed && best_hash(e, f, &h))
         return count_entries(e, c, f, h, ret, err);
     if (!rows_only && keys == (size_t)str_has(f->name))
-        return count_hours(e, c, f, ret, err);
+        return count_range(e, c, f, ret, err);
     *ret_known = false;
     return XT_OK;
 }

@@ -1,7 +1,7 @@
 /* verify.c -- the deep self-test of telemetry: what the writer keeps beside the rows (aggregates of a trace, its sums by
  * model, look-ups, rollups, numbers of payloads) is found anew from the rows and compared. Reads only, in the caller's
  * snapshot. A finding is a line of the report; of one kind at most FINDINGS_MAX are written out. Memory is bounded by
- * one trace, and for the rollups by the keys of one hour (derive.h). */
+ * one trace, and for the rollups by the keys of one day (derive.h). */
 #include <stdio.h>
 
 #include "store/sqlite/derive.h"
@@ -295,26 +295,14 @@ static enum xt_code check_traces(struct verify *v) {
 
 /* ---- rollups ---- */
 
-struct hours {
+struct days {
     struct verify *v;
     struct rollup_verdict verdict;
 };
 
-static enum xt_code check_hour(void *arg, struct rollup_hour *h, struct xt_err *err) {
-    struct hours *hours = arg;
-    struct verify *v = hours->v;
-    bool row = false;
-    sqlite3_stmt *st = conn_stmt(v->c, SQL_ROLLUP_HOUR_SUM, err);
-    if (!st)
-        return v->c->failed;
-    sqlite3_bind_int64(st, 1, h->project);
-    sqlite3_bind_int64(st, 2, h->start);
-    sqlite3_bind_int64(st, 3, h->start);
-    enum xt_code code = step(v, st, &row);
-    int64_t n = row ? sqlite3_column_int64(st, 0) : 0;
-    sqlite3_reset(st);
-    hours->verdict.wrong += n != h->traces;
-    return code == XT_OK ? rollup_compare(&h->fold, v->c, &hours->verdict, err) : code;
+static enum xt_code check_day(void *arg, struct rollup_day *d, struct xt_err *err) {
+    struct days *days = arg;
+    return rollup_compare(&d->fold, days->v->c, &days->verdict, err);
 }
 
 static enum xt_code compare_count(struct verify *v, const char *sql, const char *what, int64_t want) {
@@ -326,11 +314,11 @@ static enum xt_code compare_count(struct verify *v, const char *sql, const char 
 }
 
 static enum xt_code check_rollups(struct verify *v) {
-    struct hours hours = { .v = v };
-    const struct rollup_verdict *verdict = &hours.verdict;
+    struct days days = { .v = v };
+    const struct rollup_verdict *verdict = &days.verdict;
     int64_t n = 0;
     size_t before = v->report->n;
-    enum xt_code code = derive_hours(v->e, v->c, check_hour, &hours, &n, v->err);
+    enum xt_code code = derive_days(v->e, v->c, check_day, &days, &n, v->err);
     if (code == XT_OK && (verdict->missing || verdict->wrong))
         buf_printf(v->report, "rollups: %lld rows missing, %lld wrong\n", (long long)verdict->missing,
                    (long long)verdict->wrong);
@@ -339,7 +327,7 @@ static enum xt_code check_rollups(struct verify *v) {
     if (code == XT_OK)
         code = compare_count(v, "SELECT count(*) FROM rollup_model", "rollups of models", verdict->model_rows);
     if (code == XT_OK)
-        code = compare_count(v, "SELECT count(*) FROM rollup_hour", "rollups of hours", n);
+        code = compare_count(v, "SELECT count(*) FROM rollup_count", "counts of traces", verdict->count_rows);
     v->written[F_ROLLUPS] += v->report->n != before;
     return code;
 }
