@@ -273,6 +273,7 @@ static void stop(struct server *s) {
         if (!ingest_stop(s->app.ingest, deadline - margin / 2)) {
             log_error("event=stop_forced message=\"the store did not return; nothing acknowledged is lost\"");
             fflush(stdout);
+            ingest_leave(s->app.ingest);
             _exit(0);
         }
         ingest_free(s->app.ingest);

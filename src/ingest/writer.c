@@ -508,10 +508,10 @@ bool ingest_stop(struct ingest *in, int64_t deadline_mono_ns) {
     unlock(in);
     if (ended)
         pthread_join(in->thread, NULL);
-    else
-        pthread_detach(in->thread); /* it hangs in the store, and nobody waits for it any more */
     return ended;
 }
+
+void ingest_leave(struct ingest *in) { pthread_detach(in->thread); }
 
 void ingest_free(struct ingest *in) {
     if (!in)

@@ -67,6 +67,8 @@ bool ingest_prove(struct ingest *in, int64_t fresh_ns);
 /* Writes what is queued, then ends the thread. What is left at the deadline is answered XT_EUNAVAILABLE. False: the store
  * did not return in time and the thread is still in it. */
 bool ingest_stop(struct ingest *in, int64_t deadline_mono_ns);
+/* After ingest_stop returned false: nobody waits for the thread any more; the process ends without it. */
+void ingest_leave(struct ingest *in);
 void ingest_free(struct ingest *in); /* after ingest_stop returned true */
 
 #define INGEST_BUCKETS 17
