@@ -20,7 +20,7 @@ from xt import *
 T = Suite()
 # A build with other limits of the store has no client of its own.
 BUILD = os.path.join(os.environ.get("XTRACE_TEST_BUILD", ""), "clients", "c")
-if not os.path.exists(BUILD):
+if not os.path.exists(os.path.join(BUILD, "tests")) or not os.environ.get("XTRACE_TEST_BUILD"):
     BUILD = os.path.join(HERE, "..", "..", "build", "clients", "c")
 DRIVE = os.path.join(BUILD, "tests", "drive_client")
 SOURCE = os.path.join(HERE, "..", "..", "clients", "c")
@@ -409,6 +409,62 @@ def _():
         same((counts(out)["delivered"], len([t for t in traces if t])), (55, 5))
 
 
+@T.case("a server that forgets that it takes several traces gets those again, one by one")
+def _():
+    traces = set()
+
+    def handle(n, r):
+        if r.json.get("trace"):
+            traces.add(r.json["trace"]["id"])           # the list beside it is not known here
+        return answer(X_Xtrace_Accepts="traces") if n == 0 else answer()
+    with Fake(handle) as f:
+        out = drive(f.port, "spans", 1, 50)
+        same((counts(out)["delivered"], len(traces)), (55, 5))
+        must(any("traces" in r.json for r in f.requests), "no list was sent")
+
+
+@T.case("a refused record does not end compression")
+def _():
+    def handle(n, r):
+        if any(x.get("name") == "bad" for x in records(r)):
+            return answer(400, b'{"message":"bad","code":"BAD_REQUEST"}')
+        return answer()
+    with Fake(handle) as f:
+        out = drive(f.port, "mixed", A)
+        same((counts(out)["delivered"], counts(out)["refused"]), (39, 1))
+        same(f.requests[-1].headers.get("content-encoding"), "gzip")
+
+
+@T.case("a batch that is full by its bytes does not wait for company")
+def _():
+    with Fake(lambda n, r: answer()) as f:
+        out = drive(f.port, "full", DRIVE_DELAY_MS=60000, DRIVE_BATCH_BYTES=2000)
+        same((out["early"], counts(out)["delivered"]), ("1", 100))
+
+
+@T.case("a flush waits for what was there before it, not for as many records")
+def _():
+    def handle(n, r):
+        if n == 0:
+            time.sleep(0.5)                             # the batch behind it gathers meanwhile
+        return None if n > 0 and r.path == "/v1/metrics/batch" else answer()
+    with Fake(handle) as f:
+        out = drive(f.port, "order", A)
+        same((out["flush"], out["stop"]), ("4", "4"))
+        same((counts(out)["delivered"], counts(out)["uncertain"]), (2, 1))
+
+
+@T.case("stop breaks a hanging request off at once")
+def _():
+    with Fake(lambda n, r: None) as f:
+        least = 9.0
+        for _ in range(5):                              # the machine may be busy
+            least = min(least, float(drive(f.port, "stop", 50, DRIVE_TIMEOUT_MS=20000)["seconds"]))
+            if least < 0.25:
+                break
+        must(least < 0.25 * T.slow, "stop took %s s after a deadline of 0.05 s" % least)
+
+
 @T.case("back-pressure is waited out")
 def _():
     def handle(n, r):
@@ -433,12 +489,20 @@ for title, handle, code in (("never answers", lambda n, r: None, "uncertain"),
             same(sum(counts(out).values()), 1)
             same(counts(out)["delivered"], 0)
             same(counts(out)["stopped"] + counts(out)["uncertain"], 1)
+            same(out["stop"], "4")
             must(float(out["seconds"]) < 4 * T.slow, "stop took %s s" % out["seconds"])
 
 
 @T.case("points are not sent again when the server may have them")
 def _():
     with Fake(lambda n, r: b"") as f:           # reads the request, then hangs up
+        out = drive(f.port, "points", 10, "p")
+        same((counts(out)["uncertain"], len(f.requests)), (10, 1))
+
+
+@T.case("points are not sent again when their 2xx answer cannot be read")
+def _():
+    with Fake(lambda n, r: answer(200, b"<html>thanks</html>")) as f:
         out = drive(f.port, "points", 10, "p")
         same((counts(out)["uncertain"], len(f.requests)), (10, 1))
 

@@ -284,7 +284,6 @@ static int read_trace(const struct reading *r, const json_t *v, void *out) {
 
     if (code == XTRACE_OK)
         code = READ_LIST(r, json_object_get(v, "tags"), const char *, read_text, t->tags, t->tag_count);
-    t->observation_count = json_array_size(observations);
     if (code == XTRACE_OK && json_is_string(json_array_get(observations, 0)))
         code = READ_LIST(r, observations, const char *, read_text, t->observation_ids, t->observation_count);
     return code;

@@ -1,5 +1,5 @@
 /* calls.c -- the public calls: arguments -> request -> answer, with retries. */
-#include <stdlib.h>
+#include <stdio.h>
 #include <time.h>
 
 #include "answer.h"
@@ -68,6 +68,14 @@ static int call_server(struct xtrace_client *c, struct http_request *q, const st
 
 /* ---- query strings ---- */
 
+#define PARAMETER_MAX ((size_t)64 << 10) /* bytes of one value */
+
+/* A path with its query while it is put together. */
+struct path {
+    struct buf b;
+    const char *bad; /* the first parameter that cannot be sent */
+};
+
 static void add_escaped(struct buf *b, const char *text) {
     static const char hex[] = "0123456789ABCDEF";
 
@@ -81,56 +89,53 @@ static void add_escaped(struct buf *b, const char *text) {
     }
 }
 
-static void add_parameter(struct buf *b, const char *name, const char *value) {
+static void add_parameter(struct path *p, const char *name, const char *value) {
+    struct buf *b = &p->b;
+
     if (!value)
         return;
+    if (strnlen(value, PARAMETER_MAX + 1) > PARAMETER_MAX || !utf8_valid(str_c(value))) {
+        p->bad = p->bad ? p->bad : name;
+        return;
+    }
     buf_add_char(b, memchr(b->p, '?', b->n) ? '&' : '?');
     buf_add_c(b, name);
     buf_add_char(b, '=');
     add_escaped(b, value);
 }
 
-static void add_number(struct buf *b, const char *name, int64_t v) {
+static void add_number(struct path *p, const char *name, int64_t v) {
     char text[24];
-    struct buf number;
 
-    if (v == 0)
-        return;
-    buf_init(&number, sizeof text);
-    buf_printf(&number, "%lld", (long long)v);
-    add_parameter(b, name, number.p);
-    b->failed |= number.failed;
-    buf_done(&number);
+    (void)snprintf(text, sizeof text, "%lld", (long long)v);
+    if (v != 0)
+        add_parameter(p, name, text);
 }
 
-static void add_time(struct buf *b, const char *name, int64_t ns) {
+static void add_time(struct path *p, const char *name, int64_t ns) {
     char text[TIME_TEXT_MAX];
 
     if (ns == XTRACE_TIME_NONE)
         return;
     text[time_format_offset(ns, text)] = '\0';
-    add_parameter(b, name, text);
+    add_parameter(p, name, text);
 }
 
-static int add_list(struct buf *b, const char *name, const char *const *list, size_t n, xtrace_error *error) {
+static int add_list(struct path *p, const char *name, const char *const *list, size_t n, xtrace_error *error) {
     if (n > 0 && !list)
         return error_argument(error, name, "NULL, but not empty");
     for (size_t i = 0; i < n; i++) {
         if (!list[i])
             return error_argument(error, name, "an element is NULL");
-        add_parameter(b, name, list[i]);
+        add_parameter(p, name, list[i]);
     }
     return XTRACE_OK;
 }
 
-#define QUERY_INIT(T)                                         \
-    void T##_init_sized(T *query, size_t size) {              \
-        T q;                                                  \
-        memset(&q, 0, sizeof q);                              \
-        q.from = q.to = XTRACE_TIME_NONE;                     \
-        memset(query, 0, size);                               \
-        memcpy(query, &q, size < sizeof q ? size : sizeof q); \
-        memcpy(query, &size, sizeof size);                    \
+#define QUERY_INIT(T)                                                     \
+    void T##_init_sized(T *query, size_t size) {                          \
+        const T q = { .from = XTRACE_TIME_NONE, .to = XTRACE_TIME_NONE }; \
+        init_sized(query, size, &q, sizeof q);                            \
     }
 QUERY_INIT(xtrace_trace_query)
 QUERY_INIT(xtrace_daily_query)
@@ -153,23 +158,25 @@ static int take_query(const void *given, void *ours, size_t size, xtrace_error *
 
 typedef int answer_reader(const char *json, size_t n, void **ret, xtrace_error *error);
 
-/* GET of the path in `b` (freed here), its answer read into *ret. */
-static int get(struct xtrace_client *c, struct buf *b, const xtrace_call *call, answer_reader *read, void **ret,
+/* GET of the path (freed here), its answer read into *ret. */
+static int get(struct xtrace_client *c, struct path *path, const xtrace_call *call, answer_reader *read, void **ret,
                xtrace_error *error) {
     struct attempt_policy p;
     struct http_answer a = { 0 };
     int code = policy_of(c, call, &p, error);
 
-    if (code == XTRACE_OK && b->failed)
+    if (code == XTRACE_OK && path->bad)
+        code = error_argument(error, path->bad, "not UTF-8, or longer than %zu bytes", PARAMETER_MAX);
+    if (code == XTRACE_OK && path->b.failed)
         code = error_set(error, XTRACE_ENOMEM, "no memory");
     if (code == XTRACE_OK) {
-        struct http_request q = { .method = "GET", .path = b->p };
+        struct http_request q = { .method = "GET", .path = path->b.p };
         code = call_server(c, &q, &p, &a, error);
         if (code == XTRACE_OK && read)
             code = read(a.body.p, a.body.n, ret, error);
         answer_done(&a);
     }
-    buf_done(b);
+    buf_done(&path->b);
     return code;
 }
 
@@ -185,65 +192,66 @@ READER(metrics, xtrace_metric_result)
 READER(names, xtrace_name_list)
 
 /* Checks what every call needs, and begins a path. */
-static int begin(const xtrace_client *c, void *ret_place, struct buf *b, const char *path, xtrace_error *error) {
+static int begin(const xtrace_client *c, void *ret_place, struct path *p, const char *path, xtrace_error *error) {
     error_clear(error);
     if (ret_place)
         *(void **)ret_place = NULL;
     if (!c)
         return error_argument(error, "client", "NULL");
-    if (b) {
-        buf_init(b, (size_t)1 << 20);
-        buf_add_c(b, path);
+    if (p) {
+        p->bad = NULL;
+        buf_init(&p->b, (size_t)1 << 20);
+        buf_add_c(&p->b, path);
     }
     return XTRACE_OK;
 }
 
 int xtrace_healthz(xtrace_client *c, const xtrace_call *call, xtrace_error *error) {
-    struct buf b;
-    int code = begin(c, NULL, &b, "/healthz", error);
+    struct path p;
+    int code = begin(c, NULL, &p, "/healthz", error);
 
-    return code == XTRACE_OK ? get(c, &b, call, NULL, NULL, error) : code;
+    return code == XTRACE_OK ? get(c, &p, call, NULL, NULL, error) : code;
 }
 
 int xtrace_list_traces(xtrace_client *c, const xtrace_trace_query *query, xtrace_trace_list **list,
                        const xtrace_call *call, xtrace_error *error) {
     xtrace_trace_query q;
-    struct buf b;
+    struct path p;
     int code;
 
     if (!list)
         return error_clear(error), error_argument(error, "list", "NULL");
-    code = begin(c, list, &b, "/api/public/traces", error);
+    code = begin(c, list, &p, "/api/public/traces", error);
     if (code != XTRACE_OK)
         return code;
     xtrace_trace_query_init(&q);
     code = take_query(query, &q, sizeof q, error);
     if (code == XTRACE_OK) {
-        add_number(&b, "page", q.page);
-        add_number(&b, "limit", q.limit);
-        add_parameter(&b, "userId", q.user_id);
-        add_parameter(&b, "name", q.name);
-        add_parameter(&b, "sessionId", q.session_id);
-        add_parameter(&b, "version", q.version);
-        add_parameter(&b, "release", q.release);
-        add_parameter(&b, "projectId", q.project_id);
-        add_parameter(&b, "orderBy", q.order_by);
-        add_parameter(&b, "fields", q.fields);
-        add_time(&b, "fromTimestamp", q.from);
-        add_time(&b, "toTimestamp", q.to);
-        code = add_list(&b, "tags", q.tags, q.tag_count, error);
+        add_number(&p, "page", q.page);
+        add_number(&p, "limit", q.limit);
+        add_parameter(&p, "userId", q.user_id);
+        add_parameter(&p, "name", q.name);
+        add_parameter(&p, "sessionId", q.session_id);
+        add_parameter(&p, "version", q.version);
+        add_parameter(&p, "release", q.release);
+        add_parameter(&p, "projectId", q.project_id);
+        add_parameter(&p, "orderBy", q.order_by);
+        add_parameter(&p, "fields", q.fields);
+        add_time(&p, "fromTimestamp", q.from);
+        add_time(&p, "toTimestamp", q.to);
+        code = add_list(&p, "tags", q.tags, q.tag_count, error);
     }
     if (code == XTRACE_OK)
-        code = add_list(&b, "environment", q.environments, q.environment_count, error);
+        code = add_list(&p, "environment", q.environments, q.environment_count, error);
     if (code == XTRACE_OK)
-        return get(c, &b, call, read_trace_list, (void **)list, error);
-    buf_done(&b);
+        return get(c, &p, call, read_trace_list, (void **)list, error);
+    buf_done(&p.b);
     return code;
 }
 
 int xtrace_get_trace(xtrace_client *c, const char *id, xtrace_trace_detail **detail, const xtrace_call *call,
                      xtrace_error *error) {
-    struct buf b;
+    struct path p;
     int code;
 
     error_clear(error);
@@ -252,45 +260,45 @@ int xtrace_get_trace(xtrace_client *c, const char *id, xtrace_trace_detail **det
     *detail = NULL;
     if (!id || !*id || strnlen(id, 801) > 800)
         return error_argument(error, "id", id && *id ? "longer than 800 bytes" : "missing");
-    code = begin(c, detail, &b, "/api/public/traces/", error);
+    code = begin(c, detail, &p, "/api/public/traces/", error);
     if (code != XTRACE_OK)
         return code;
-    add_escaped(&b, id);
-    return get(c, &b, call, read_trace_detail, (void **)detail, error);
+    add_escaped(&p.b, id);
+    return get(c, &p, call, read_trace_detail, (void **)detail, error);
 }
 
 int xtrace_metrics_daily(xtrace_client *c, const xtrace_daily_query *query, xtrace_daily_list **list,
                          const xtrace_call *call, xtrace_error *error) {
     xtrace_daily_query q;
-    struct buf b;
+    struct path p;
     int code;
 
     if (!list)
         return error_clear(error), error_argument(error, "list", "NULL");
-    code = begin(c, list, &b, "/api/public/metrics/daily", error);
+    code = begin(c, list, &p, "/api/public/metrics/daily", error);
     if (code != XTRACE_OK)
         return code;
     xtrace_daily_query_init(&q);
     code = take_query(query, &q, sizeof q, error);
     if (code == XTRACE_OK) {
-        add_number(&b, "page", q.page);
-        add_number(&b, "limit", q.limit);
-        add_parameter(&b, "traceName", q.trace_name);
-        add_parameter(&b, "userId", q.user_id);
-        add_parameter(&b, "version", q.version);
-        add_parameter(&b, "release", q.release);
-        add_time(&b, "fromTimestamp", q.from);
-        add_time(&b, "toTimestamp", q.to);
-        code = add_list(&b, "tags", q.tags, q.tag_count, error);
+        add_number(&p, "page", q.page);
+        add_number(&p, "limit", q.limit);
+        add_parameter(&p, "traceName", q.trace_name);
+        add_parameter(&p, "userId", q.user_id);
+        add_parameter(&p, "version", q.version);
+        add_parameter(&p, "release", q.release);
+        add_time(&p, "fromTimestamp", q.from);
+        add_time(&p, "toTimestamp", q.to);
+        code = add_list(&p, "tags", q.tags, q.tag_count, error);
     }
     if (code == XTRACE_OK)
-        return get(c, &b, call, read_daily, (void **)list, error);
-    buf_done(&b);
+        return get(c, &p, call, read_daily, (void **)list, error);
+    buf_done(&p.b);
     return code;
 }
 
 /* {"name":"value",...}, the labels parameter. */
-static int add_labels(struct buf *b, const xtrace_label *labels, size_t n, xtrace_error *error) {
+static int add_labels(struct path *p, const xtrace_label *labels, size_t n, xtrace_error *error) {
     struct json_writer w;
     struct buf text;
 
@@ -311,9 +319,9 @@ static int add_labels(struct buf *b, const xtrace_label *labels, size_t n, xtrac
     }
     jw_end(&w);
     if (!jw_done(&w))
-        b->failed = true;
+        p->b.failed = true;
     else
-        add_parameter(b, "labels", text.p);
+        add_parameter(p, "labels", text.p);
     buf_done(&text);
     return XTRACE_OK;
 }
@@ -321,12 +329,12 @@ static int add_labels(struct buf *b, const xtrace_label *labels, size_t n, xtrac
 int xtrace_query_metrics(xtrace_client *c, const xtrace_metric_query *query, xtrace_metric_result **result,
                          const xtrace_call *call, xtrace_error *error) {
     xtrace_metric_query q;
-    struct buf b;
+    struct path p;
     int code;
 
     if (!result)
         return error_clear(error), error_argument(error, "result", "NULL");
-    code = begin(c, result, &b, "/api/public/metrics/query", error);
+    code = begin(c, result, &p, "/api/public/metrics/query", error);
     if (code != XTRACE_OK)
         return code;
     xtrace_metric_query_init(&q);
@@ -334,28 +342,28 @@ int xtrace_query_metrics(xtrace_client *c, const xtrace_metric_query *query, xtr
     if (code == XTRACE_OK && !q.name)
         code = error_argument(error, "query.name", "missing");
     if (code == XTRACE_OK) {
-        add_parameter(&b, "name", q.name);
-        add_time(&b, "from", q.from);
-        add_time(&b, "to", q.to);
-        add_parameter(&b, "step", q.step);
-        add_parameter(&b, "agg", q.agg);
-        add_parameter(&b, "group_by", q.group_by);
-        code = add_labels(&b, q.labels, q.label_count, error);
+        add_parameter(&p, "name", q.name);
+        add_time(&p, "from", q.from);
+        add_time(&p, "to", q.to);
+        add_parameter(&p, "step", q.step);
+        add_parameter(&p, "agg", q.agg);
+        add_parameter(&p, "group_by", q.group_by);
+        code = add_labels(&p, q.labels, q.label_count, error);
     }
     if (code == XTRACE_OK)
-        return get(c, &b, call, read_metrics, (void **)result, error);
-    buf_done(&b);
+        return get(c, &p, call, read_metrics, (void **)result, error);
+    buf_done(&p.b);
     return code;
 }
 
 int xtrace_list_metric_names(xtrace_client *c, xtrace_name_list **list, const xtrace_call *call, xtrace_error *error) {
-    struct buf b;
+    struct path p;
     int code;
 
     if (!list)
         return error_clear(error), error_argument(error, "list", "NULL");
-    code = begin(c, list, &b, "/api/public/metrics/names", error);
-    return code == XTRACE_OK ? get(c, &b, call, read_names, (void **)list, error) : code;
+    code = begin(c, list, &p, "/api/public/metrics/names", error);
+    return code == XTRACE_OK ? get(c, &p, call, read_names, (void **)list, error) : code;
 }
 
 /* ---- writes ---- */
@@ -382,7 +390,7 @@ static int encode_array(struct json_writer *w, enum record_kind kind, const char
         int code = XTRACE_OK;
         if (p.failed)
             code = error_set(error, XTRACE_ENOMEM, "no memory");
-        else if (!record_take(kind, element(array, i), &v))
+        else if (!record_take(kind, element(array, i), &v) || memcmp(element(array, i), array, sizeof(size_t)) != 0)
             code = error_argument(error, name, "element %zu: call its _init function first", i);
         else
             code = record_check(kind, &v, p.p, BODY_MAX, error);
@@ -392,7 +400,7 @@ static int encode_array(struct json_writer *w, enum record_kind kind, const char
         if (kind == RECORD_METRIC && v.metric.timestamp == XTRACE_TIME_NONE)
             v.metric.timestamp = clock_now_ns();
         record_encode(w, kind, &v, NULL);
-        if (w->out->failed)
+        if (w->out->failed && w->out->n > BODY_MAX / 2)
             return error_argument(error, name, "the request would be longer than %zu bytes", BODY_MAX);
     }
     return XTRACE_OK;

@@ -11,8 +11,7 @@
 #define TEXT_MAX 8192 /* bytes of an address or a credential */
 
 void xtrace_options_init_sized(xtrace_options *options, size_t size) {
-    const xtrace_options o = { .size = size,
-                               .connect_timeout_ms = 5000,
+    const xtrace_options o = { .connect_timeout_ms = 5000,
                                .timeout_ms = 30000,
                                .max_attempts = 4,
                                .retry_min_ms = 200,
@@ -20,13 +19,13 @@ void xtrace_options_init_sized(xtrace_options *options, size_t size) {
                                .max_answer_bytes = DEFAULT_ANSWER_MAX,
                                .log_level = XTRACE_LOG_WARN };
 
-    memset(options, 0, size);
-    memcpy(options, &o, size < sizeof o ? size : sizeof o);
+    init_sized(options, size, &o, sizeof o);
 }
 
 void xtrace_call_init_sized(xtrace_call *call, size_t size) {
-    memset(call, 0, size);
-    memcpy(call, &size, sizeof size);
+    const xtrace_call none = { 0 };
+
+    init_sized(call, size, &none, sizeof none);
 }
 
 static void curl_start(void) { (void)curl_global_init(CURL_GLOBAL_DEFAULT); }
@@ -71,6 +70,8 @@ static int check_options(const xtrace_options *o, xtrace_error *error) {
         return error_argument(error, "base_url", "holds a query, a fragment or a blank");
     if (o->max_answer_bytes == 0)
         return error_argument(error, "max_answer_bytes", "0");
+    if (!o->token && !o->public_key != !o->secret_key)
+        return error_argument(error, o->public_key ? "secret_key" : "public_key", "missing");
     if (o->public_key && strchr(o->public_key, ':'))
         return error_argument(error, "public_key", "holds a colon");
     return XTRACE_OK;
@@ -143,7 +144,8 @@ xtrace_client *xtrace_client_new(const xtrace_options *options, xtrace_error *er
     if (!o.token && !o.public_key) {
         o.token = from_environment(NULL, "API_BEARER_TOKEN");
         o.public_key = from_environment(NULL, "XTRACE_PUBLIC_KEY");
-        o.secret_key = from_environment(o.secret_key, "XTRACE_SECRET_KEY");
+        if (!o.secret_key)
+            o.secret_key = from_environment(NULL, "XTRACE_SECRET_KEY");
     }
     if (check_options(&o, error) != XTRACE_OK)
         return NULL;
@@ -165,6 +167,8 @@ xtrace_client *xtrace_client_new(const xtrace_options *options, xtrace_error *er
     c->proxy = copy(o.proxy, &ok);
     c->ca_file = copy(o.ca_file, &ok);
     c->o = o;
+    c->o.base_url = c->o.token = c->o.public_key = c->o.secret_key = NULL;
+    c->o.user_agent = c->o.proxy = c->o.ca_file = NULL;
     if (!ok || !c->guard || !c->authorization) {
         xtrace_client_free(c);
         error_set(error, XTRACE_ENOMEM, "no memory");

@@ -15,7 +15,7 @@
 #define CLIENT_HANDLES 8 /* kept for the next call */
 
 struct xtrace_client {
-    xtrace_options o; /* texts are ours */
+    xtrace_options o; /* its texts are NULL: the copies stand below */
     char *base_url;   /* without a trailing slash */
     char *authorization, *user_agent, *proxy, *ca_file;
     struct logger logger;
@@ -35,6 +35,7 @@ struct http_request {
     int64_t deadline_ns;      /* monotonic */
     int timeout_ms;           /* of this request; the deadline holds, too */
     const _Atomic int *abort; /* not 0: break off; may be NULL */
+    CURLM *multi;             /* performs it, so that who sets *abort can wake it; NULL: within a second */
 };
 
 struct http_answer {

@@ -45,6 +45,8 @@ int xtrace_context_parse(const char *text, xtrace_context *context) {
 }
 
 void xtrace_context_format(const xtrace_context *c, char out[XTRACE_TRACEPARENT_SIZE]) {
+    if (!out)
+        return;
     out[0] = '\0';
     if (!c || !c->valid)
         return;

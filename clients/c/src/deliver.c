@@ -4,7 +4,10 @@
  *     stand alone; only those are refused.
  *  2. Everything else that is no success is tried again with the same records: ids make repeats harmless. Points have no
  *     identity: when their request broke off after it was sent, they are given up instead (OUT_UNCERTAIN).
- *  3. The original's server takes one trace a request and no compression; ours says in its answers that it takes more. */
+ *     The same when a 2xx answer cannot be read: something took them.
+ *  3. The original's server takes one trace a request and no compression; ours says in its answers that it takes more. A
+ *     list of traces that was answered without that word is sent again, one by one: something else may have ignored it.
+ *  4. Compression is given up only when a body that was refused compressed is taken plain. */
 #include "sender.h"
 
 #include <zlib.h>
@@ -66,7 +69,7 @@ static bool pack(struct xtrace_sender *s) {
     z_stream z = { 0 };
     bool ok;
 
-    if (!s->gzip || s->body.n < GZIP_MIN || s->body.n > UINT32_MAX / 2)
+    if (s->body.n < GZIP_MIN || s->body.n > UINT32_MAX / 2)
         return false;
     buf_clear(&s->packed);
     if (deflateInit2(&z, 1, Z_DEFLATED, 15 + 16, 8, Z_DEFAULT_STRATEGY) != Z_OK)
@@ -86,7 +89,7 @@ static bool pack(struct xtrace_sender *s) {
 
 /* ---- one request and its outcome ---- */
 
-enum verdict { DONE, SPLIT, AGAIN, GIVEN_UP };
+enum verdict { DONE, SPLIT, AGAIN, PLAIN, GIVEN_UP };
 
 /* What a refused record is called in the log. */
 static const char *name_of(const struct record *r, char id[37]) {
@@ -101,7 +104,14 @@ static const char *name_of(const struct record *r, char id[37]) {
     return id;
 }
 
-static enum verdict accepted(struct xtrace_sender *s, const struct http_answer *a, size_t n) {
+/* Points that the server may have kept: they are not sent again. */
+static enum verdict uncertain(struct xtrace_sender *s, size_t n, const char *why) {
+    log_to(&s->client->logger, XTRACE_LOG_ERROR, "%zu points given up, the server may have kept them: %s", n, why);
+    sender_settle(s, OUT_UNCERTAIN, n);
+    return DONE;
+}
+
+static enum verdict accepted(struct xtrace_sender *s, const struct http_answer *a, bool metrics, size_t n) {
     xtrace_ingest_result *told;
     xtrace_error error;
 
@@ -109,7 +119,7 @@ static enum verdict accepted(struct xtrace_sender *s, const struct http_answer *
     if (answer_ingest(a->body.p, a->body.n, &told, &error) != XTRACE_OK) {
         log_to(&s->client->logger, XTRACE_LOG_WARN, "HTTP status %d from something that is not xtrace: %s", a->status,
                error.message);
-        return AGAIN;
+        return metrics ? uncertain(s, n, error.message) : AGAIN;
     }
     const size_t refused = told->count < n ? told->count : n;
     for (size_t i = 0; i < refused; i++)
@@ -129,14 +139,12 @@ static enum verdict judge(struct xtrace_sender *s, const struct http_answer *a, 
     char id[37];
 
     if (a->code == XTRACE_OK && a->status >= 200 && a->status < 300)
-        return accepted(s, a, n);
+        return accepted(s, a, metrics, n);
     if (a->code == XTRACE_OK)
         answer_error(a, error);
     if (a->code == XTRACE_OK && (a->status == 400 || a->status == 413 || a->status == 415 || a->status == 422)) {
-        if (gzipped && (a->status == 400 || a->status == 415)) {
-            s->gzip = false; /* perhaps it only does not inflate */
-            return AGAIN;
-        }
+        if (gzipped && (a->status == 400 || a->status == 415))
+            return PLAIN; /* perhaps it only does not inflate */
         if (n > 1)
             return SPLIT;
         log_to(&s->client->logger, XTRACE_LOG_ERROR, "refused by the server: %s: %s", name_of(r[0], id),
@@ -145,12 +153,8 @@ static enum verdict judge(struct xtrace_sender *s, const struct http_answer *a, 
         return DONE;
     }
     /* Other statuses of 4xx say that nothing was kept, too. */
-    if (metrics && !answer_kept_nothing(a) && !(a->code == XTRACE_OK && a->status >= 400 && a->status < 500)) {
-        log_to(&s->client->logger, XTRACE_LOG_ERROR, "%zu points given up, the server may have kept them: %s", n,
-               error->message);
-        sender_settle(s, OUT_UNCERTAIN, n);
-        return DONE;
-    }
+    if (metrics && !answer_kept_nothing(a) && !(a->code == XTRACE_OK && a->status >= 400 && a->status < 500))
+        return uncertain(s, n, error->message);
     return AGAIN;
 }
 
@@ -161,8 +165,14 @@ static int64_t request_deadline(struct xtrace_sender *s) {
 /* Sends the records as one request until it is settled one way or another. SPLIT: nothing is settled. */
 static enum verdict send_one(struct xtrace_sender *s, struct record **r, size_t n) {
     const bool metrics = r[0]->kind == RECORD_METRIC;
+    const bool several = n > 1 && r[1]->kind == RECORD_TRACE; /* traces come first */
+    bool gzip = s->gzip;
     xtrace_error error;
 
+    if (!sender_wait(s, 0)) { /* too late: not even encoded */
+        sender_settle(s, OUT_STOPPED, n);
+        return GIVEN_UP;
+    }
     if (!(metrics ? encode_metrics(s, r, n) : encode_batch(s, r, n))) {
         if (n > 1)
             return SPLIT;
@@ -170,11 +180,9 @@ static enum verdict send_one(struct xtrace_sender *s, struct record **r, size_t 
         return DONE;
     }
     for (int attempt = 1;; attempt++) {
-        const bool gzipped = pack(s);
+        const bool gzipped = gzip && pack(s);
         const struct buf *body = gzipped ? &s->packed : &s->body;
         struct http_answer a;
-        if (!sender_wait(s, 0))
-            break;
         const struct http_request q = { .method = "POST",
                                         .path = metrics ? "/v1/metrics/batch" : "/v1/l/batch",
                                         .body = body->p,
@@ -183,17 +191,24 @@ static enum verdict send_one(struct xtrace_sender *s, struct record **r, size_t 
                                         .once = metrics,
                                         .deadline_ns = request_deadline(s),
                                         .timeout_ms = s->o.request_timeout_ms,
-                                        .abort = &s->abort };
+                                        .abort = &s->abort,
+                                        .multi = s->multi };
         sender_count_request(s, attempt > 1);
         client_request(s->client, &q, &a, &error);
-        s->takes_traces = s->takes_traces || a.takes_traces;
-        const enum verdict v = judge(s, &a, r, n, gzipped, &error);
+        const bool good = a.code == XTRACE_OK && a.status >= 200 && a.status < 300;
+        if (good && !metrics)
+            s->takes_traces = a.takes_traces;
+        const enum verdict v = good && several && !a.takes_traces ? SPLIT : judge(s, &a, r, n, gzipped, &error);
         const int after = a.retry_after_s;
         answer_done(&a);
+        if (good && !gzip)
+            s->gzip = false; /* what it refused compressed, it took like this */
+        if (v == PLAIN) {
+            gzip = false; /* the same without compression, at once */
+            continue;
+        }
         if (v != AGAIN)
             return v;
-        if (gzipped && !s->gzip)
-            continue; /* the same without compression, at once */
         const int wait =
             retry_wait_ms(s->o.retry_min_ms, s->o.retry_max_ms, attempt, after, random_u64(sender_epoch(s)));
         log_to(&s->client->logger, attempt == 1 ? XTRACE_LOG_WARN : XTRACE_LOG_INFO,

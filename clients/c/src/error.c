@@ -28,6 +28,14 @@ const char *xtrace_version(void) {
     return VERSION_TEXT(XTRACE_VERSION_MAJOR, XTRACE_VERSION_MINOR, XTRACE_VERSION_PATCH);
 }
 
+void init_sized(void *out, size_t size, const void *defaults, size_t ours) {
+    if (!out || size < sizeof size)
+        return;
+    memset(out, 0, size);
+    memcpy(out, defaults, size < ours ? size : ours);
+    memcpy(out, &size, sizeof size);
+}
+
 void error_clear(xtrace_error *e) {
     if (!e)
         return;

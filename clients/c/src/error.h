@@ -15,4 +15,7 @@ struct logger {
     void *arg;
     int level;
 };
+/* What an _init function does: the first `size` bytes of the defaults, the rest zero, the size itself in front. NULL, or no
+ * room for a size: nothing. */
+void init_sized(void *out, size_t size, const void *defaults, size_t ours);
 void log_to(const struct logger *l, int level, const char *fmt, ...) __attribute__((format(printf, 3, 4)));

@@ -75,7 +75,7 @@ static void handle_put(struct xtrace_client *c, CURL *h) {
 struct transfer {
     const struct http_request *q;
     struct http_answer *a;
-    bool too_large, no_memory, aborted;
+    bool too_large, no_memory;
 };
 
 static size_t on_body(char *p, size_t size, size_t n, void *arg) {
@@ -91,11 +91,10 @@ static size_t on_body(char *p, size_t size, size_t n, void *arg) {
 }
 
 static int on_progress(void *arg, curl_off_t a, curl_off_t b, curl_off_t c, curl_off_t d) {
-    struct transfer *t = arg;
+    const struct transfer *t = arg;
 
     (void)a, (void)b, (void)c, (void)d;
-    t->aborted = (t->q->abort && atomic_load(t->q->abort)) || clock_mono_ns() > t->q->deadline_ns;
-    return t->aborted;
+    return (t->q->abort && atomic_load(t->q->abort)) || clock_mono_ns() > t->q->deadline_ns;
 }
 
 static bool add_header(struct curl_slist **list, const char *line) {
@@ -132,6 +131,10 @@ static bool set_options(const struct xtrace_client *c, CURL *h, struct transfer 
 #define SET(option, value) (rc = rc == CURLE_OK ? curl_easy_setopt(h, option, value) : rc)
     SET(CURLOPT_URL, url);
     SET(CURLOPT_PROTOCOLS_STR, "http,https");
+    SET(CURLOPT_PATH_AS_IS, 1L); /* an id of ".." stays one */
+#if LIBCURL_VERSION_NUM >= 0x075700
+    SET(CURLOPT_QUICK_EXIT, 1L); /* a time-out does not wait for a name that is still being looked up */
+#endif
     SET(CURLOPT_NOSIGNAL, 1L);
     SET(CURLOPT_HTTPHEADER, headers);
     SET(CURLOPT_USERAGENT, c->user_agent);
@@ -151,8 +154,10 @@ static bool set_options(const struct xtrace_client *c, CURL *h, struct transfer 
         SET(CURLOPT_SSL_VERIFYPEER, 0L);
         SET(CURLOPT_SSL_VERIFYHOST, 0L);
     }
-    if (q->once)
+    if (q->once) {
         SET(CURLOPT_FRESH_CONNECT, 1L);
+        SET(CURLOPT_FORBID_REUSE, 1L);
+    }
     if (q->body) {
         SET(CURLOPT_POST, 1L);
         SET(CURLOPT_POSTFIELDS, q->body);
@@ -169,7 +174,7 @@ static int failed(struct http_answer *a, const struct transfer *t, CURLcode rc, 
         return a->code = error_set(error, XTRACE_EANSWER, "the answer is longer than %zu bytes", a->body.max);
     if (t->no_memory || rc == CURLE_OUT_OF_MEMORY)
         return a->code = error_set(error, XTRACE_ENOMEM, "no memory");
-    if (rc == CURLE_OPERATION_TIMEDOUT || t->aborted)
+    if (rc == CURLE_OPERATION_TIMEDOUT || rc == CURLE_ABORTED_BY_CALLBACK)
         return a->code = error_set(error, XTRACE_ETIMEOUT, "no answer in time");
     return a->code = error_set(error, XTRACE_ENETWORK, "%s", curl_easy_strerror(rc));
 }
@@ -189,6 +194,24 @@ static bool header_has(CURL *h, const char *name, const char *word) {
     return curl_easy_header(h, name, 0, CURLH_HEADER, -1, &found) == CURLHE_OK && strstr(found->value, word);
 }
 
+/* curl_easy_perform on a multi handle, which curl_multi_wakeup can wake from another thread. */
+static CURLcode perform_on(CURLM *multi, CURL *h, const struct http_request *q) {
+    CURLcode result = CURLE_ABORTED_BY_CALLBACK;
+    int running = 1, left;
+
+    if (curl_multi_add_handle(multi, h) != CURLM_OK)
+        return CURLE_OUT_OF_MEMORY;
+    while (running && !(q->abort && atomic_load(q->abort)))
+        if (curl_multi_perform(multi, &running) != CURLM_OK ||
+            (running && curl_multi_poll(multi, NULL, 0, 1000, NULL) != CURLM_OK))
+            break;
+    for (const CURLMsg *m; (m = curl_multi_info_read(multi, &left)) != NULL;)
+        if (m->msg == CURLMSG_DONE && m->easy_handle == h)
+            result = m->data.result;
+    curl_multi_remove_handle(multi, h);
+    return result;
+}
+
 static int perform(struct xtrace_client *c, CURL *h, struct transfer *t, struct curl_slist *headers, const char *url,
                    xtrace_error *error) {
     struct http_answer *a = t->a;
@@ -200,7 +223,7 @@ static int perform(struct xtrace_client *c, CURL *h, struct transfer *t, struct 
     if (!set_options(c, h, t, headers, url))
         return a->code = error_set(error, XTRACE_ENOMEM, "no memory");
     pipe_block(&pipe);
-    rc = curl_easy_perform(h);
+    rc = t->q->multi ? perform_on(t->q->multi, h, t->q) : curl_easy_perform(h);
     pipe_restore(&pipe);
     if (rc != CURLE_OK) {
         a->sent = !never_sent(h, rc);
@@ -279,5 +302,5 @@ int retry_wait_ms(int min_ms, int max_ms, int attempt, int retry_after_s, uint64
         retry_after_s = 60;
     if (retry_after_s > 0 && wait < (int64_t)retry_after_s * 1000)
         wait = (int64_t)retry_after_s * 1000 + (int64_t)(random % 250);
-    return (int)wait;
+    return wait > 0 ? (int)wait : 1;
 }

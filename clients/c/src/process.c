@@ -62,11 +62,10 @@ uint64_t fork_guard_epoch(const struct fork_guard *g) {
 }
 
 bool fork_guard_renew(struct fork_guard *g) {
-    if (!g->wipes) {
-        pid_t was = atomic_load(&g->pid), now = getpid();
-        if (was != now && atomic_compare_exchange_strong(&g->pid, &was, now))
-            atomic_store(g->page, WIPED);
-    }
+    /* Where the kernel does not wipe: the page is read first, so that what is wiped is the parent's epoch for certain. */
+    uint64_t was = atomic_load(g->page);
+    if (!g->wipes && atomic_load(&g->pid) != getpid() && was > RENEWING)
+        (void)atomic_compare_exchange_strong(g->page, &was, WIPED);
     for (;;) {
         uint64_t seen = WIPED;
         if (atomic_compare_exchange_strong(g->page, &seen, RENEWING))
@@ -77,7 +76,10 @@ bool fork_guard_renew(struct fork_guard *g) {
     }
 }
 
-void fork_guard_done(struct fork_guard *g) { atomic_store_explicit(g->page, new_epoch(), memory_order_release); }
+void fork_guard_done(struct fork_guard *g) {
+    atomic_store(&g->pid, getpid()); /* before the epoch: whoever sees the one sees the other */
+    atomic_store(g->page, new_epoch());
+}
 
 /* xorshift128+ (Vigna, 2014): two words of state a thread. */
 uint64_t random_u64(uint64_t epoch) {

@@ -113,6 +113,8 @@ static size_t field_bytes(enum field_type t) {
 void record_init(enum record_kind kind, void *v, size_t size) {
     const struct shape *s = &shapes[kind];
 
+    if (!v || size < sizeof size)
+        return;
     memset(v, 0, size);
     memcpy(v, &size, sizeof size);
     for (size_t i = 0; i < s->count; i++) {
@@ -303,9 +305,28 @@ void *record_room(struct record *r, size_t n) {
     if (n > SIZE_MAX - sizeof *p || !(p = malloc(sizeof *p + n)))
         return NULL;
     p->next = r->pieces;
+    p->bytes = sizeof *p + n;
     r->pieces = p;
-    r->bytes += sizeof *p + n;
+    r->bytes += p->bytes;
     return p->room;
+}
+
+size_t record_room_of(const struct record *r, const void *room) {
+    for (const struct piece *p = r->pieces; p && room; p = p->next)
+        if (p->room == room)
+            return p->bytes;
+    return 0;
+}
+
+void record_drop(struct record *r, const void *room) {
+    for (struct piece **at = &r->pieces, *p; room && (p = *at) != NULL; at = &p->next) {
+        if (p->room == room) {
+            *at = p->next;
+            r->bytes -= p->bytes;
+            free(p);
+            return;
+        }
+    }
 }
 
 const char *record_text(struct record *r, const char *text, size_t n) {

@@ -20,6 +20,7 @@ union any_record {
 /* Room that was added after the record was made; aligned for anything. */
 struct piece {
     struct piece *next;
+    size_t bytes; /* with this head */
     _Alignas(max_align_t) char room[];
 };
 /* One entry of a span's metadata; it and both texts are pieces. */
@@ -61,6 +62,9 @@ struct record *record_copy(enum record_kind kind, const union any_record *v);
 void record_free(struct record *r); /* NULL is fine */
 /* n bytes that live as long as the record. NULL: no memory. */
 void *record_room(struct record *r, size_t n);
+/* Bytes of a piece that record_room or record_text gave; 0 for anything else. record_drop frees such a piece. */
+size_t record_room_of(const struct record *r, const void *room);
+void record_drop(struct record *r, const void *room);
 /* Copies n bytes into the record and ends them with NUL. NULL: no memory. */
 const char *record_text(struct record *r, const char *text, size_t n);
 

@@ -9,8 +9,7 @@
 #define NS_PER_MS INT64_C(1000000)
 
 void xtrace_sender_options_init_sized(xtrace_sender_options *options, size_t size) {
-    const xtrace_sender_options o = { .size = size,
-                                      .max_queue_records = 100000,
+    const xtrace_sender_options o = { .max_queue_records = 100000,
                                       .max_queue_bytes = (size_t)64 << 20,
                                       .max_record_bytes = (size_t)4 << 20,
                                       .batch_records = 500,
@@ -21,8 +20,7 @@ void xtrace_sender_options_init_sized(xtrace_sender_options *options, size_t siz
                                       .retry_max_ms = 5000,
                                       .gzip = 1 };
 
-    memset(options, 0, size);
-    memcpy(options, &o, size < sizeof o ? size : sizeof o);
+    init_sized(options, size, &o, sizeof o);
 }
 
 /* ---- process and lock ---- */
@@ -38,7 +36,8 @@ static void state_init(struct xtrace_sender *s) {
     pthread_condattr_destroy(&monotonic);
     s->head = s->tail = NULL;
     s->queued = s->flying = s->bytes = 0;
-    s->accepted = s->settled = s->flush_to = 0;
+    s->accepted = s->settled = s->finished = s->flush_to = 0;
+    s->multi = NULL; /* in a child: the parent's */
     s->stopping = s->running = s->idle = false;
     s->stop_ns = INT64_MAX;
     memset(&s->stats, 0, sizeof s->stats);
@@ -81,7 +80,7 @@ static void wait_until(struct xtrace_sender *s, pthread_cond_t *cv, int64_t ns) 
 static int64_t due(const struct xtrace_sender *s) {
     if (s->queued == 0)
         return INT64_MAX;
-    if (s->stopping || s->queued >= s->o.batch_records || s->bytes >= s->o.batch_bytes || s->settled < s->flush_to)
+    if (s->stopping || s->queued >= s->o.batch_records || s->bytes >= s->o.batch_bytes || s->finished < s->flush_to)
         return 0;
     return s->oldest_ns + s->o.max_delay_ms * NS_PER_MS;
 }
@@ -103,12 +102,18 @@ static size_t take(struct xtrace_sender *s, struct record **batch) {
     return n;
 }
 
+/* What one large batch needed is not kept. */
+static void trim(const struct xtrace_sender *s, struct buf *b) {
+    if (b->cap > 4 * s->o.batch_bytes + 65536)
+        buf_done(b);
+}
+
 static void *run(void *arg) {
     struct xtrace_sender *s = arg;
-    struct record **batch = calloc(s->o.batch_records, 2 * sizeof(struct record *)); /* and scratch */
+    struct record **batch = s->batch;
 
     pthread_mutex_lock(&s->mu);
-    while (batch) {
+    for (;;) {
         const int64_t when = due(s);
         if (s->stopping && s->queued == 0)
             break;
@@ -126,7 +131,10 @@ static void *run(void *arg) {
             bytes += batch[i]->bytes;
             record_free(batch[i]);
         }
+        trim(s, &s->body);
+        trim(s, &s->packed);
         pthread_mutex_lock(&s->mu);
+        s->finished += n;
         s->flying = 0;
         s->bytes -= bytes;
         pthread_cond_broadcast(&s->settled_cv);
@@ -134,7 +142,6 @@ static void *run(void *arg) {
     s->running = false;
     pthread_cond_broadcast(&s->settled_cv);
     pthread_mutex_unlock(&s->mu);
-    free(batch);
     return NULL;
 }
 
@@ -142,6 +149,12 @@ static void *run(void *arg) {
 static bool start_thread(struct xtrace_sender *s) {
     sigset_t all, before;
 
+    if (!s->batch)
+        s->batch = calloc(s->o.batch_records, 2 * sizeof(struct record *)); /* and scratch */
+    if (!s->batch)
+        return false;
+    if (!s->multi)
+        s->multi = curl_multi_init();
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
     s->running = pthread_create(&s->thread, NULL, run, s) == 0;
@@ -239,8 +252,9 @@ static int add(struct xtrace_sender *s, struct record *r) {
         s->oldest_ns = clock_mono_ns();
     s->bytes += r->bytes;
     s->accepted++;
-    /* One wake-up for the first record, which sets the timer, and one for a full batch. */
-    if (s->idle || s->queued == s->o.batch_records)
+    /* One wake-up for the first record, which sets the timer, and one for a batch that is full, by number or by bytes. */
+    if (s->idle || s->queued == s->o.batch_records ||
+        (s->bytes >= s->o.batch_bytes && s->bytes - r->bytes < s->o.batch_bytes))
         pthread_cond_signal(&s->wake);
     return XTRACE_OK;
 }
@@ -332,8 +346,11 @@ static void sender_free(struct xtrace_sender *s) {
     pthread_mutex_destroy(&s->mu);
     pthread_cond_destroy(&s->wake);
     pthread_cond_destroy(&s->settled_cv);
+    if (s->multi)
+        curl_multi_cleanup(s->multi);
     buf_done(&s->body);
     buf_done(&s->packed);
+    free(s->batch);
     free(s);
 }
 
@@ -391,9 +408,9 @@ int xtrace_sender_flush(xtrace_sender *s, int timeout_ms) {
     if (s->flush_to < target)
         s->flush_to = target;
     pthread_cond_signal(&s->wake);
-    while (s->settled < target && clock_mono_ns() < deadline)
+    while (s->finished < target && clock_mono_ns() < deadline)
         wait_until(s, &s->settled_cv, deadline);
-    done = s->settled >= target;
+    done = s->finished >= target;
     pthread_mutex_unlock(&s->mu);
     return done ? XTRACE_OK : XTRACE_ETIMEOUT;
 }
@@ -412,6 +429,7 @@ void xtrace_sender_get_stats(xtrace_sender *s, xtrace_sender_stats *stats) {
 }
 
 int xtrace_sender_stop(xtrace_sender *s, int timeout_ms, xtrace_sender_stats *stats) {
+    uint64_t uncertain;
     bool was_running;
 
     if (stats)
@@ -425,21 +443,16 @@ int xtrace_sender_stop(xtrace_sender *s, int timeout_ms, xtrace_sender_stats *st
     pthread_cond_signal(&s->wake);
     while (s->running && clock_mono_ns() < s->stop_ns)
         wait_until(s, &s->settled_cv, s->stop_ns);
+    uncertain = s->stats.dropped_uncertain;
     atomic_store(&s->abort, 1);
+    if (s->running && s->multi)
+        (void)curl_multi_wakeup(s->multi);
     pthread_mutex_unlock(&s->mu);
     if (was_running)
-        pthread_join(s->thread, NULL);
-
-    /* The thread has settled what it took; without a thread (no memory for its batch) the rest is here. */
-    for (struct record *r = s->head, *next; r; r = next) {
-        next = r->next;
-        record_free(r);
-        s->stats.dropped_stopped++;
-        s->settled++;
-    }
+        pthread_join(s->thread, NULL); /* it has settled everything; without it nothing was queued */
     if (stats)
         *stats = s->stats;
-    const bool lost = s->stats.dropped_stopped > 0;
+    const bool lost = s->stats.dropped_stopped > 0 || s->stats.dropped_uncertain > uncertain;
     sender_free(s);
     return lost ? XTRACE_ETIMEOUT : XTRACE_OK;
 }

@@ -1,8 +1,9 @@
 /* sender.h -- the bounded queue and its thread. Private half; xtrace.h has the public one.
  *
  *  1. mu guards everything below it. It is never held across a request, a callback or an allocation of unbounded size.
- *  2. A record is counted in `accepted` once, and in exactly one of the outcomes once. accepted = settled + queued + flying.
- *  3. Only the thread takes from the queue; what it took is `flying` until it is settled.
+ *  2. A record is counted in `accepted` once, and in exactly one of the outcomes once.
+ *  3. Only the thread takes from the queue; what it took is `flying` until all of it is settled, then `finished`:
+ *     accepted = finished + flying + queued. A flush waits for `finished`: within a batch, later records may be settled first.
  *  4. In a child of fork everything under mu starts over (the parent's records are the parent's); the first record starts
  *     the child's own thread. */
 #pragma once
@@ -28,7 +29,7 @@ struct xtrace_sender {
     struct record *head, *tail;
     int64_t oldest_ns; /* when the first of the queue came, about */
     size_t queued, flying, bytes;
-    uint64_t accepted, settled, flush_to;
+    uint64_t accepted, settled, finished, flush_to;
     bool stopping, running, idle; /* idle: the thread waits without a deadline */
     int64_t stop_ns;              /* deadline of the stop */
     pthread_t thread;
@@ -36,8 +37,12 @@ struct xtrace_sender {
 
     struct kept *kept; /* texts that queued records point to, of tracers that may be gone */
 
-    bool gzip, takes_traces; /* the thread's own: what the server is known to take */
-    struct buf body, packed; /* the thread's own */
+    CURLM *multi; /* set under mu before the thread starts; stop wakes a request on it. May be NULL */
+
+    /* The thread's own. */
+    struct record **batch;   /* room for batch_records, twice */
+    bool gzip, takes_traces; /* what the server is known to take */
+    struct buf body, packed;
 };
 
 /* Hands a record over; takes ownership in any case. XTRACE_OK, XTRACE_EFULL, XTRACE_ESTOPPED, XTRACE_ENOMEM. */

@@ -5,21 +5,23 @@
 #include "base/codec.h"
 #include "tracer.h"
 
-/* May the record take n bytes more? */
-static bool has_room(const struct xtrace_span *s, size_t n) {
+/* May the record take n bytes more, once `old` (which may be NULL) is gone? */
+static bool has_room(const struct xtrace_span *s, const char *old, size_t n) {
     const size_t max = s->tracer->sender->o.max_record_bytes;
-    return n <= max && s->record->bytes <= max - n;
+    const size_t bytes = s->record->bytes - record_room_of(s->record, old);
+    return n <= max && bytes <= max - n;
 }
 
-/* Copies text into the span's record. XTRACE_OK: *ret is the copy. */
+/* Copies text into the span's record in the place of *ret, which is freed. On failure *ret stays. */
 static int keep(struct xtrace_span *s, const char *text, const char **ret) {
     const size_t n = text ? strlen(text) : 0;
 
-    if (!text || !utf8_valid((struct str){ text, n }) || !has_room(s, n))
+    if (!text || !utf8_valid((struct str){ text, n }) || !has_room(s, *ret, n))
         return XTRACE_EINVAL;
     text = record_text(s->record, text, n);
     if (!text)
         return XTRACE_ENOMEM;
+    record_drop(s->record, *ret);
     *ret = text;
     return XTRACE_OK;
 }
@@ -36,7 +38,7 @@ static int keep_quoted(struct xtrace_span *s, const char *text, const char **ret
     struct buf b;
     int code = XTRACE_ENOMEM;
 
-    if (!text || !utf8_valid(str_c(text)) || !has_room(s, strlen(text)))
+    if (!text || !utf8_valid(str_c(text)) || !has_room(s, *ret, strlen(text)))
         return XTRACE_EINVAL;
     buf_init(&b, SIZE_MAX / 2);
     jw_init(&w, &b);
@@ -74,23 +76,23 @@ int xtrace_span_set_output_json(xtrace_span *s, const char *json) {
 
 static int add_meta(struct xtrace_span *s, const char *key, const char *value, bool quoted) {
     struct record *r = s->record;
-    struct meta *m;
-    const char *name, *json;
-    int code = keep(s, key, &name);
+    struct meta *m = r->meta;
+    const char *name = NULL, *json = NULL;
+    int code;
 
+    while (m && key && strcmp(m->key, key) != 0)
+        m = m->next;
+    if (m && key)
+        return quoted ? keep_quoted(s, value, &m->json) : keep_json(s, value, &m->json);
+    code = keep(s, key, &name);
     if (code == XTRACE_OK)
         code = quoted ? keep_quoted(s, value, &json) : keep_json(s, value, &json);
-    if (code != XTRACE_OK)
-        return code;
-    for (m = r->meta; m; m = m->next) {
-        if (strcmp(m->key, name) == 0) {
-            m->json = json;
-            return XTRACE_OK;
-        }
+    m = code == XTRACE_OK ? record_room(r, sizeof *m) : NULL;
+    if (!m) { /* nothing stays of half an entry */
+        record_drop(r, name);
+        record_drop(r, json);
+        return code == XTRACE_OK ? XTRACE_ENOMEM : code;
     }
-    m = record_room(r, sizeof *m);
-    if (!m)
-        return XTRACE_ENOMEM;
     *m = (struct meta){ NULL, name, json };
     if (r->meta_last)
         r->meta_last->next = m;
@@ -176,11 +178,13 @@ int xtrace_span_set_type(xtrace_span *s, const char *type) {
 
 /* ---- of the trace ---- */
 
-#define TRACE_TEXT(s, text)                                                      \
-    do {                                                                         \
-        RECORDING(s);                                                            \
-        if (!(text) || !utf8_valid(str_c(text)) || !has_room((s), strlen(text))) \
-            return XTRACE_EINVAL;                                                \
+#define TRACE_TEXT(s, text)                                                                                   \
+    do {                                                                                                      \
+        RECORDING(s);                                                                                         \
+        if (!(text) || !utf8_valid(str_c(text)) || !has_room((s), NULL, strlen(text)))                        \
+            return XTRACE_EINVAL;                                                                             \
+        if (sender_epoch((s)->tracer->sender) != (s)->epoch)                                                  \
+            return XTRACE_OK; /* the parent process's trace, and perhaps a lock that nobody here will open */ \
     } while (0)
 
 int xtrace_span_set_user(xtrace_span *s, const char *user_id) {
@@ -207,12 +211,11 @@ int xtrace_span_event(xtrace_span *s, const char *name, const char *level, const
     int code;
 
     RECORDING(s);
-    if (!name || !utf8_valid(str_c(name)) || !has_room(s, strlen(name)))
+    if (!name || !utf8_valid(str_c(name)) || !has_room(s, NULL, strlen(name)))
         return XTRACE_EINVAL;
     event = span_below(s, name);
     if (!event->record) {
         xtrace_span_end(event);
-        sender_lost(s->tracer->sender, XTRACE_ENOMEM);
         return XTRACE_ENOMEM;
     }
     event->is_event = true;
@@ -229,8 +232,9 @@ int xtrace_span_event(xtrace_span *s, const char *name, const char *level, const
 }
 
 void xtrace_metric_fields_init_sized(xtrace_metric_fields *fields, size_t size) {
-    memset(fields, 0, size);
-    memcpy(fields, &size, sizeof size);
+    const xtrace_metric_fields none = { 0 };
+
+    init_sized(fields, size, &none, sizeof none);
 }
 
 int xtrace_metric_event(xtrace_tracer *t, const char *name, double value, const xtrace_metric_fields *fields,

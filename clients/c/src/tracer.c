@@ -10,10 +10,9 @@
 /* ---- tracers ---- */
 
 void xtrace_tracer_options_init_sized(xtrace_tracer_options *options, size_t size) {
-    const xtrace_tracer_options o = { .size = size, .sample_rate = 1.0 };
+    const xtrace_tracer_options o = { .sample_rate = 1.0 };
 
-    memset(options, 0, size);
-    memcpy(options, &o, size < sizeof o ? size : sizeof o);
+    init_sized(options, size, &o, sizeof o);
 }
 
 xtrace_tracer *xtrace_tracer_new(xtrace_sender *sender, const xtrace_tracer_options *options, xtrace_error *error) {
@@ -157,7 +156,7 @@ static bool sampled(const struct xtrace_tracer *t, uint64_t epoch) {
 /* Makes the span record. `parent` NULL: a new trace. `shared` NULL: the first of its trace here. */
 static bool record_span(struct xtrace_span *s, uint64_t epoch, const char *name, const xtrace_context *parent,
                         struct trace_shared *shared) {
-    const size_t n = strnlen(name, s->tracer->sender->o.max_record_bytes);
+    const size_t n = utf8_cut(str_c(name), s->tracer->sender->o.max_record_bytes);
     const int64_t now = clock_now_ns();
     char *text;
     struct record *r = record_new(RECORD_OBSERVATION, n + 1, &text);
@@ -204,8 +203,11 @@ static struct xtrace_span *start(struct xtrace_tracer *t, const char *name, stru
     struct xtrace_span *s = span_new(t);
     uint64_t epoch;
 
-    if (!s)
+    if (!s) {
+        if (above ? above->record != NULL : context ? context->sampled : sampled(t, sender_epoch(t->sender)))
+            sender_lost(t->sender, XTRACE_ENOMEM);
         return &nothing;
+    }
     if (above && !above->record) { /* the trace was not sampled */
         s->has_ids = above->has_ids;
         if (above->has_ids)
@@ -213,19 +215,14 @@ static struct xtrace_span *start(struct xtrace_tracer *t, const char *name, stru
         return s;
     }
     epoch = sender_epoch(t->sender);
-    if (above && above->epoch == epoch) {
-        record_span(s, epoch, name, &above->context, above->shared);
-    } else if (above) { /* of the parent process: its trace goes on */
-        record_span(s, epoch, name, &above->context, NULL);
-    } else if (context) {
-        if (context->sampled) {
-            record_span(s, epoch, name, context, NULL);
-        } else {
-            s->context = *context;
-            s->has_ids = true;
-        }
-    } else if (sampled(t, epoch)) {
-        record_span(s, epoch, name, NULL, NULL);
+    if (!above && context && !context->sampled) {
+        s->context = *context;
+        s->has_ids = true;
+    } else if (above || context || sampled(t, epoch)) {
+        /* A span of the parent process: its trace goes on, but what its spans share stays there. */
+        struct trace_shared *shared = above && above->epoch == epoch ? above->shared : NULL;
+        if (!record_span(s, epoch, name, above ? &above->context : context, shared))
+            sender_lost(t->sender, XTRACE_ENOMEM);
     }
     return s;
 }

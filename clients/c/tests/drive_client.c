@@ -57,6 +57,10 @@ static xtrace_sender *sender_of(xtrace_client *c) {
         o.max_queue_records = (size_t)atoll(getenv("DRIVE_QUEUE"));
     if (getenv("DRIVE_BATCH"))
         o.batch_records = (size_t)atoll(getenv("DRIVE_BATCH"));
+    if (getenv("DRIVE_BATCH_BYTES"))
+        o.batch_bytes = (size_t)atoll(getenv("DRIVE_BATCH_BYTES"));
+    if (getenv("DRIVE_DELAY_MS"))
+        o.max_delay_ms = atoi(getenv("DRIVE_DELAY_MS"));
     if (getenv("DRIVE_TIMEOUT_MS"))
         o.request_timeout_ms = atoi(getenv("DRIVE_TIMEOUT_MS"));
     o.max_queue_bytes = (size_t)1 << 30;
@@ -234,6 +238,70 @@ static int stop(int argc, char **argv) {
     start = seconds();
     code = xtrace_sender_stop(s, atoi(argv[0]), &stats);
     printf("stop=%d\nseconds=%.3f\n", code, seconds() - start);
+    print_stats(&stats);
+    xtrace_client_free(c);
+    return 0;
+}
+
+/* ---- full: a batch that is full by its bytes goes at once; `early` is what had arrived before anybody asked ---- */
+
+static int full(int argc, char **argv) {
+    xtrace_client *c = client_of_environment();
+    xtrace_sender *s = sender_of(c);
+    xtrace_sender_stats stats = { 0 };
+    xtrace_metric m;
+    const double start = seconds();
+
+    (void)argc, (void)argv;
+    xtrace_metric_init(&m);
+    m.name = "full";
+    m.value = 1;
+    for (int i = 0; i < 100; i++)
+        (void)xtrace_send_metric(s, &m, NULL);
+    while (stats.delivered == 0 && seconds() - start < 5) {
+        usleep(1000);
+        xtrace_sender_get_stats(s, &stats);
+    }
+    printf("early=%d\n", stats.delivered > 0);
+    printf("stop=%d\n", xtrace_sender_stop(s, 10000, &stats));
+    print_stats(&stats);
+    xtrace_client_free(c);
+    return 0;
+}
+
+/* ---- order TRACE: a flush waits for a point although a trace behind it, of the same batch, has arrived ---- */
+
+static void *flush_it(void *sender) {
+    printf("flush=%d\n", xtrace_sender_flush(sender, 2000));
+    return NULL;
+}
+
+static int order(int argc, char **argv) {
+    xtrace_client *c = client_of_environment();
+    xtrace_sender *s = sender_of(c);
+    xtrace_sender_stats stats = { 0 };
+    xtrace_metric m;
+    xtrace_trace t;
+    pthread_t flusher;
+
+    (void)argc;
+    xtrace_metric_init(&m);
+    m.name = "order";
+    m.value = 1;
+    (void)xtrace_send_metric(s, &m, NULL);
+    while (stats.requests == 0) { /* the server keeps this one waiting */
+        usleep(1000);
+        xtrace_sender_get_stats(s, &stats);
+    }
+    (void)xtrace_send_metric(s, &m, NULL);
+    if (pthread_create(&flusher, NULL, flush_it, s) != 0)
+        return 1;
+    usleep(200000); /* the flush began; were it later, it would only ask for more */
+    xtrace_trace_init(&t);
+    t.id = argv[0];
+    (void)xtrace_send_trace(s, &t, NULL);
+    pthread_join(flusher, NULL);
+    printf("stop=%d\n", xtrace_sender_stop(s, 0, &stats));
     print_stats(&stats);
     xtrace_client_free(c);
     return 0;
@@ -470,14 +538,14 @@ int main(int argc, char **argv) {
         const char *name;
         int arguments;
         int (*run)(int argc, char **argv);
-    } commands[] = { { "spans", 2, spans }, { "points", 2, points }, { "trickle", 2, trickle },
-                     { "mixed", 1, mixed }, { "stop", 1, stop },     { "fork", 0, forked },
-                     { "calls", 3, calls }, { "get", 0, get },       { "cost", 0, cost } };
+    } commands[] = { { "spans", 2, spans }, { "points", 2, points }, { "trickle", 2, trickle }, { "mixed", 1, mixed },
+                     { "stop", 1, stop },   { "fork", 0, forked },   { "calls", 3, calls },     { "get", 0, get },
+                     { "cost", 0, cost },   { "full", 0, full },     { "order", 1, order } };
 
     setvbuf(stdout, NULL, _IOLBF, 0);
     for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)
         if (argc >= 2 && strcmp(argv[1], commands[i].name) == 0 && argc >= 2 + commands[i].arguments)
             return commands[i].run(argc - 2, argv + 2);
-    fprintf(stderr, "usage: drive_client spans|points|trickle|mixed|stop|fork|calls|get|cost ...\n");
+    fprintf(stderr, "usage: drive_client spans|points|trickle|mixed|stop|fork|calls|get|cost|full|order ...\n");
     return 2;
 }

@@ -88,7 +88,45 @@ static void test_each_allocation(void **state) {
     assert_in_range(n, 20, 999); /* many failed, and the last run met no failure */
 }
 
+/* A span for which there is no memory is counted once; an event, too. */
+static void test_lost_spans(void **state) {
+    xtrace_options o;
+    xtrace_sender_options so;
+    xtrace_sender_stats stats;
+
+    (void)state;
+    xtrace_options_init(&o);
+    o.base_url = "http://127.0.0.1:9";
+    o.token = "t";
+    xtrace_sender_options_init(&so);
+    so.max_delay_ms = 60000;
+    xtrace_client *c = xtrace_client_new(&o, NULL);
+    xtrace_sender *s = xtrace_sender_new(c, &so, NULL);
+    xtrace_tracer *t = xtrace_tracer_new(s, NULL, NULL);
+    assert_non_null(t);
+    xtrace_span *root = xtrace_span_start(t, "root");
+    for (uint64_t n = 1; n <= 2; n++) { /* the span, its record */
+        atomic_store(&countdown, (long)n);
+        xtrace_span *child = xtrace_span_start(t, "child");
+        assert_int_equal(atomic_exchange(&countdown, 0), 0);
+        assert_int_equal(xtrace_span_is_recording(child), 0);
+        xtrace_span_end(child);
+        xtrace_sender_get_stats(s, &stats);
+        assert_int_equal(stats.dropped_memory, 2 * n - 1);
+        atomic_store(&countdown, (long)n);
+        assert_int_equal(xtrace_span_event(root, "event", NULL, NULL), XTRACE_ENOMEM);
+        assert_int_equal(atomic_exchange(&countdown, 0), 0);
+        xtrace_sender_get_stats(s, &stats);
+        assert_int_equal(stats.dropped_memory, 2 * n);
+    }
+    xtrace_span_end(root);
+    xtrace_tracer_free(t);
+    (void)xtrace_sender_stop(s, 0, &stats);
+    assert_int_equal(stats.dropped_stopped, 2);
+    xtrace_client_free(c);
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(test_each_allocation) };
+    const struct CMUnitTest tests[] = { cmocka_unit_test(test_each_allocation), cmocka_unit_test(test_lost_spans) };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
