@@ -256,7 +256,9 @@ static int full(int argc, char **argv) {
     xtrace_metric_init(&m);
     m.name = "full";
     m.value = 1;
-    for (int i = 0; i < 100; i++)
+    (void)xtrace_send_metric(s, &m, NULL);
+    usleep(100000); /* the thread has seen the first one, and waits */
+    for (int i = 1; i < 100; i++)
         (void)xtrace_send_metric(s, &m, NULL);
     while (stats.delivered == 0 && seconds() - start < 5) {
         usleep(1000);
