@@ -189,15 +189,17 @@ tsan:  ; $(MAKE) BUILD=$(BUILD)/tsan MODE=tsan all unit clients-c-tests
 fuzz:  ; $(MAKE) BUILD=$(BUILD)/fuzz MODE=fuzz CC=$(CLANG) CXX=$(CLANGXX) fuzz-programs
 # MODE=asan or tsan gives the small limits under a sanitizer. small-store: the server and what tests the store.
 SMALL  := $(BUILD)/small$(if $(filter-out release,$(MODE)),-$(MODE))
-small: ; $(MAKE) BUILD=$(SMALL) LIMITS=small all unit
+small: ; $(MAKE) BUILD=$(SMALL) LIMITS=small all unit clients-c-tests
 small-store: ; $(MAKE) BUILD=$(SMALL) LIMITS=small all unit-store
 
 # ---- the C client: a library of its own, clients/c/Makefile -----------------------------------------------------------
 
-.PHONY: clients-c clients-c-tests
+.PHONY: clients-c clients-c-tests install-client
 CLIENT_C = +$(MAKE) -C clients/c BUILD=$(abspath $(BUILD))/clients/c MODE=$(MODE) CC='$(CC)' WERROR=$(WERROR)
 clients-c:       ; $(CLIENT_C) all man
 clients-c-tests: ; $(CLIENT_C) all examples unit programs
+# The library is not part of `install`: a server needs none of it, nor an application anything else.
+install-client:  ; $(CLIENT_C) DESTDIR='$(DESTDIR)' PREFIX='$(PREFIX)' install
 
 # ---- tests ---------------------------------------------------------------------------------------------------------
 
@@ -333,6 +335,7 @@ help:
 	@echo '  make small          tiny limits in the store, so that it seals and merges all the time: $(SMALL) (MODE=asan)'
 	@echo '  make small-test     the whole suite on that build; small-store-test: what tests the store'
 	@echo '  make test-crash     kill -9 while writing, 500 rounds with small limits and 100 (ROUNDS=n), and power cuts'
+	@echo '  make install-client the C client library: DESTDIR= PREFIX=$(PREFIX) LIBDIR= MANDIR='
 	@echo '  make test-fault     full disk, hostile clients, the long forms too'
 	@echo '  make test-clients   real SDKs from the package registries'
 	@echo '  make fuzz           the libFuzzer programs (clang): $(BUILD)/fuzz/tests/fuzz'

@@ -7,6 +7,7 @@ import gzip
 import json
 import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -18,7 +19,7 @@ sys.path[:0] = [os.path.join(HERE, "..", "lib")]
 from xt import *
 
 T = Suite()
-# A build with other limits of the store has no client of its own.
+# A build that has no client of its own: the ordinary one.
 BUILD = os.path.join(os.environ.get("XTRACE_TEST_BUILD", ""), "clients", "c")
 if not os.path.exists(os.path.join(BUILD, "tests")) or not os.environ.get("XTRACE_TEST_BUILD"):
     BUILD = os.path.join(HERE, "..", "..", "build", "clients", "c")
@@ -207,6 +208,10 @@ with T.server() as s:
         before = s.get("/api/public/traces").json["meta"]["totalItems"]
         same(run([os.path.join(BUILD, "examples", "tracing")], s.port).text, "5 records delivered\n")
         same(run([os.path.join(BUILD, "examples", "readme")], s.port).text, "%d traces\n" % (before + 1))
+        if shutil.which("valgrind") and os.environ.get("XTRACE_TEST_MODE", "release") in ("release", "debug"):
+            for program, said in (("tracing", "5 records delivered\n"), ("readme", "%d traces\n" % (before + 2))):
+                same(run(["valgrind", "-q", "--error-exitcode=9", "--leak-check=full", "--show-leak-kinds=definite,possible",
+                          "--errors-for-leak-kinds=definite,possible", os.path.join(BUILD, "examples", program)], s.port).text, said)
         with open(os.path.join(HERE, "..", "..", "README.md"), encoding="utf-8") as f:
             blocks = re.findall(r"^```c\n(.*?)^```$", f.read(), re.S | re.M)
         with open(os.path.join(SOURCE, "examples", "readme.c"), encoding="utf-8") as f:
@@ -534,6 +539,26 @@ def _():
                              (["-x", "none"] if "-x" in cc else []) + flags,
                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=60)
         must(out.returncode == 0 and not out.stdout, lambda: "%s: %s" % (cc, out.stdout.decode()))
+    with open(root + "/header.c", "w", encoding="utf-8") as f:
+        f.write("#include <xtrace.h>\nint main(void) { return xtrace_version() == 0; }\n")
+    for cc in ("gcc", "clang"):
+        for language in ("c -std=c99", "c -std=c11", "c++ -std=c++11", "c++ -std=c++17"):
+            if shutil.which(cc):
+                out = subprocess.run([cc, "-x"] + language.split() + ["-pedantic", "-Wall", "-Wextra", "-Wconversion", "-Werror",
+                                     "-fsyntax-only", "-I" + root + "/include", root + "/header.c"], stderr=subprocess.PIPE)
+                must(out.returncode == 0, lambda: "%s %s: %s" % (cc, language, out.stderr.decode()))
+    pages = [os.path.join(root, "share/man/man3", f) for f in sorted(os.listdir(root + "/share/man/man3"))]
+    with open(root + "/include/xtrace.h", encoding="utf-8") as f:
+        functions = set(re.findall(r"\b(xtrace_\w+)\(", "".join(re.findall(r"^XTRACE_API[^;]*;|^#define xtrace_\w+\(", f.read(), re.M))))
+    same({os.path.basename(p)[:-2] for p in pages}, functions)
+    for p in pages:
+        with open(p, encoding="utf-8") as f:
+            text = f.read()
+        must(".SH THREAD SAFETY" in text and ".SH DESCRIPTION\n.SH" not in text, p + " says too little")
+    if shutil.which("man"):
+        for p in pages:
+            got = subprocess.run(["man", "--warnings", "-l", p], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+            must(got.returncode == 0 and not got.stderr, lambda: p + ": " + got.stderr.decode())
     out = subprocess.run(["cc", "-o", root + "/static", program, "-I" + root + "/include", root + "/lib/libxtrace.a"] + static,
                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=60)
     must(out.returncode == 0, lambda: out.stdout.decode())

@@ -10,7 +10,7 @@
  *   doubles in seconds. Text is NUL-terminated UTF-8; NULL: absent. Doubles: NAN is absent. Integers: XTRACE_INT_NONE is
  *   absent. Truth values: 1, 0, or -1 for absent. Fields named _json hold one JSON value as text.
  *   Structures that the caller fills begin with `size`; call their _init function first, so that a program built
- *   against an older header works with a newer library.
+ *   against an older header works with a newer library. The others change only with the soname.
  *   Functions that can fail return enum xtrace_code, 0 for success, and fill *error unless it is NULL.
  *   The library never raises a signal, never aborts, never writes to stdout or stderr, and prints nothing but through the
  *   log callback.
@@ -101,15 +101,17 @@ typedef struct xtrace_options {
     int log_level; /* XTRACE_LOG_WARN: the least important level that is logged */
 } xtrace_options;
 
+/** xtrace_options_init - options with their defaults */
 XTRACE_API void xtrace_options_init_sized(xtrace_options *options, size_t size);
 #define xtrace_options_init(options) xtrace_options_init_sized((options), sizeof *(options))
 
 /** xtrace_client_new - make a client
  * Copies what `options` points to. NULL options, or a NULL base_url, token or key pair, are taken from the environment:
- * XTRACE_BASE_URL (else http://127.0.0.1:8742), API_BEARER_TOKEN, XTRACE_PUBLIC_KEY and XTRACE_SECRET_KEY.
+ * XTRACE_BASE_URL (else http://127.0.0.1:8742), API_BEARER_TOKEN, XTRACE_PUBLIC_KEY and XTRACE_SECRET_KEY. Without any
+ * credential requests carry none; half a pair is an error.
  * Connects to nothing yet.
  * Returns: the client, to be freed with xtrace_client_free(3); NULL on error.
- * Errors: XTRACE_EINVAL (base_url, token, proxy ...), XTRACE_ENOMEM.
+ * Errors: XTRACE_EINVAL (base_url, token, secret_key, proxy ...), XTRACE_ENOMEM.
  * Thread-safety: safe. A client may be used by any number of threads at once. */
 XTRACE_API xtrace_client *xtrace_client_new(const xtrace_options *options, xtrace_error *error) XTRACE_MUST_CHECK;
 
@@ -127,6 +129,7 @@ typedef struct xtrace_call {
                          only when the server said that it did not keep them (429, 503) or was never reached. */
 } xtrace_call;
 
+/** xtrace_call_init - a call as the client does it */
 XTRACE_API void xtrace_call_init_sized(xtrace_call *call, size_t size);
 #define xtrace_call_init(call) xtrace_call_init_sized((call), sizeof *(call))
 
@@ -176,11 +179,14 @@ typedef struct xtrace_metric {
     size_t label_count;
 } xtrace_metric;
 
+/** xtrace_trace_init - a trace with all fields absent */
 XTRACE_API void xtrace_trace_init_sized(xtrace_trace *trace, size_t size);
-XTRACE_API void xtrace_observation_init_sized(xtrace_observation *observation, size_t size);
-XTRACE_API void xtrace_metric_init_sized(xtrace_metric *metric, size_t size);
 #define xtrace_trace_init(trace) xtrace_trace_init_sized((trace), sizeof *(trace))
+/** xtrace_observation_init - an observation with all fields absent */
+XTRACE_API void xtrace_observation_init_sized(xtrace_observation *observation, size_t size);
 #define xtrace_observation_init(observation) xtrace_observation_init_sized((observation), sizeof *(observation))
+/** xtrace_metric_init - a point with all fields absent */
+XTRACE_API void xtrace_metric_init_sized(xtrace_metric *metric, size_t size);
 #define xtrace_metric_init(metric) xtrace_metric_init_sized((metric), sizeof *(metric))
 
 /* ---- answers ------------------------------------------------------------------------------------------------------- */
@@ -201,7 +207,7 @@ typedef struct xtrace_trace_item {
     size_t tag_count;
     int is_public, bookmarked;
     double latency, total_cost;
-    const char *const *observation_ids; /* of a list; NULL in the detail */
+    const char *const *observation_ids; /* of a list; NULL in the detail, and the count 0 */
     size_t observation_count;
 } xtrace_trace_item;
 
@@ -317,6 +323,7 @@ typedef struct xtrace_trace_query {
     size_t environment_count;
     int64_t from, to; /* inclusive; XTRACE_TIME_NONE: open */
 } xtrace_trace_query;
+/** xtrace_trace_query_init - a query for all traces */
 XTRACE_API void xtrace_trace_query_init_sized(xtrace_trace_query *query, size_t size);
 #define xtrace_trace_query_init(query) xtrace_trace_query_init_sized((query), sizeof *(query))
 
@@ -343,6 +350,7 @@ typedef struct xtrace_daily_query {
     size_t tag_count;
     int64_t from, to;
 } xtrace_daily_query;
+/** xtrace_daily_query_init - a query for all days */
 XTRACE_API void xtrace_daily_query_init_sized(xtrace_daily_query *query, size_t size);
 #define xtrace_daily_query_init(query) xtrace_daily_query_init_sized((query), sizeof *(query))
 
@@ -371,6 +379,7 @@ typedef struct xtrace_metric_query {
     const char *agg;      /* "avg", "max", "min", "sum", "last", "p50", "p90", "p99"; NULL: avg */
     const char *group_by; /* a label's name; NULL: one series a label set */
 } xtrace_metric_query;
+/** xtrace_metric_query_init - a query for the last hour */
 XTRACE_API void xtrace_metric_query_init_sized(xtrace_metric_query *query, size_t size);
 #define xtrace_metric_query_init(query) xtrace_metric_query_init_sized((query), sizeof *(query))
 
@@ -404,6 +413,7 @@ typedef struct xtrace_sender_options {
     int retry_min_ms, retry_max_ms; /* 200, 5000; a Retry-After of the server is honoured up to a minute */
     int gzip;                       /* 1 */
 } xtrace_sender_options;
+/** xtrace_sender_options_init - sender options with their defaults */
 XTRACE_API void xtrace_sender_options_init_sized(xtrace_sender_options *options, size_t size);
 #define xtrace_sender_options_init(options) xtrace_sender_options_init_sized((options), sizeof *(options))
 
@@ -434,7 +444,7 @@ XTRACE_API xtrace_sender *xtrace_sender_new(xtrace_client *client, const xtrace_
 
 /** xtrace_send_trace - hand a trace over
  * Copies the record and returns at once, without waiting for the network.
- * Returns: XTRACE_OK, XTRACE_EINVAL, XTRACE_ENOMEM, XTRACE_EFULL, XTRACE_ESTOPPED; the last three are counted as dropped.
+ * Returns: XTRACE_OK; XTRACE_ENOMEM, XTRACE_EFULL and XTRACE_ESTOPPED, counted as dropped; XTRACE_EINVAL, not counted.
  * Thread-safety: safe. */
 XTRACE_API int xtrace_send_trace(xtrace_sender *sender, const xtrace_trace *trace, xtrace_error *error);
 
@@ -458,11 +468,12 @@ XTRACE_API int xtrace_sender_flush(xtrace_sender *sender, int timeout_ms);
 /** xtrace_sender_stop - deliver the rest and free the sender
  * Takes no more records, delivers what is queued for at most `timeout_ms`, breaks off what is then still under way, counts
  * it as dropped, ends the thread and frees the sender. `stats`, unless NULL, gets the final counts. NULL sender is fine.
- * Returns: XTRACE_OK; XTRACE_ETIMEOUT when something was dropped.
+ * Returns: XTRACE_OK; XTRACE_ETIMEOUT when the time did not do for everything.
  * Thread-safety: the caller is the last user. */
 XTRACE_API int xtrace_sender_stop(xtrace_sender *sender, int timeout_ms, xtrace_sender_stats *stats);
 
 /** xtrace_sender_get_stats - counters of a sender
+ * As they are at this moment; of a NULL sender all are 0.
  * Thread-safety: safe. */
 XTRACE_API void xtrace_sender_get_stats(xtrace_sender *sender, xtrace_sender_stats *stats);
 
@@ -478,6 +489,7 @@ typedef struct xtrace_tracer_options {
     int span_duration; /* 1: every span that ends also gives a point of the metric span_duration, in seconds, with the
                                 labels span_name and trace_id; 0 by default */
 } xtrace_tracer_options;
+/** xtrace_tracer_options_init - tracer options with their defaults */
 XTRACE_API void xtrace_tracer_options_init_sized(xtrace_tracer_options *options, size_t size);
 #define xtrace_tracer_options_init(options) xtrace_tracer_options_init_sized((options), sizeof *(options))
 
@@ -515,9 +527,10 @@ XTRACE_API void xtrace_context_format(const xtrace_context *context, char tracep
 
 /** xtrace_span_start - begin a span and make it the thread's current one
  * Its parent is the thread's current span; without one a new trace begins, sampled by the tracer's rate.
- * Never fails: without memory, or when not sampled, the span returned records nothing but can be used like any other.
- * A NULL tracer gives such a span, too.
- * Thread-safety: safe; a span itself is used by one thread at a time. */
+ * Never fails: without memory (counted as dropped), or when not sampled, the span returned records nothing but can be used
+ * like any other. A NULL tracer, and a name that is NULL or not UTF-8, give such a span, too.
+ * Thread-safety: safe; a span itself is used by one thread at a time. A span that is current on a thread is in use there
+ * while the thread starts others; every span is left or ended before its thread ends. */
 XTRACE_API xtrace_span *xtrace_span_start(xtrace_tracer *tracer, const char *name);
 
 /** xtrace_generation_start - begin a span of type GENERATION, the call of a model
@@ -562,8 +575,15 @@ XTRACE_API void xtrace_span_context(xtrace_span *span, xtrace_context *context);
  * Thread-safety: as xtrace_span_start(3). */
 XTRACE_API int xtrace_span_is_recording(const xtrace_span *span);
 
-/* Setters. Texts are copied. A setter on a span that records nothing, or with a text that is not UTF-8 or not JSON, does
- * nothing and returns XTRACE_OK or XTRACE_EINVAL. Thread-safety of all: as xtrace_span_start(3). */
+/* ---- what a span is told ------------------------------------------------------------------------------------------- */
+
+/** below - for all that follows, to the next section
+ * Texts are copied, and take the place of what was set before. A span that records nothing takes everything and does
+ * nothing. In the child of a fork(2) a span of the parent process may be set, but only the parent sends it.
+ * Returns: XTRACE_OK; XTRACE_EINVAL for NULL where a text is wanted, for a text that is not UTF-8 or not JSON, a number out
+ * of range, and what would make the record longer than the sender's max_record_bytes; XTRACE_ENOMEM. What is not taken
+ * leaves the earlier value as it was.
+ * Thread-safety: as xtrace_span_start(3). */
 
 /** xtrace_span_set_input - what went in, as plain text
  * xtrace_span_set_input_json(3) takes a JSON value instead, a list of messages for example. */
@@ -620,11 +640,14 @@ XTRACE_API int xtrace_span_set_trace_name(xtrace_span *span, const char *name);
  * Sent as an observation of type EVENT below the span. `level` and `message` may be NULL. */
 XTRACE_API int xtrace_span_event(xtrace_span *span, const char *name, const char *level, const char *message);
 
+/* ---- metric points ------------------------------------------------------------------------------------------------- */
+
 /* Labels of a metric point, as the original's tracing layer knows them; NULL: absent. */
 typedef struct xtrace_metric_fields {
     size_t size;
     const char *session_id, *task_id, *model, *model_name, *provider, *agent_role, *tool_name, *status;
 } xtrace_metric_fields;
+/** xtrace_metric_fields_init - no labels */
 XTRACE_API void xtrace_metric_fields_init_sized(xtrace_metric_fields *fields, size_t size);
 #define xtrace_metric_fields_init(fields) xtrace_metric_fields_init_sized((fields), sizeof *(fields))
 
