@@ -488,7 +488,7 @@ static int get(int argc, char **argv) {
     return 0;
 }
 
-/* ---- cost: nanoseconds of a span on the caller's thread ---- */
+/* ---- cost: nanoseconds of a span on the caller's thread; memory of the process at rest, and after bursts ---- */
 
 static double span_cost(xtrace_tracer *t, long n) {
     const double start = seconds();
@@ -497,20 +497,32 @@ static double span_cost(xtrace_tracer *t, long n) {
     return (seconds() - start) * 1e9 / (double)n;
 }
 
+static void print_memory(const char *name) {
+    char line[256];
+    FILE *f = fopen("/proc/self/status", "r");
+
+    while (f && fgets(line, sizeof line, f))
+        if (strncmp(line, "VmRSS:", 6) == 0)
+            printf("%s=%ld\n", name, atol(line + 6));
+    if (f)
+        fclose(f);
+}
+
 static int cost(int argc, char **argv) {
     xtrace_client *c = client_of_environment();
     xtrace_sender *s = sender_of(c);
     xtrace_tracer_options o;
     xtrace_tracer *on, *off;
     double best = 1e9, best_off = 1e9;
-    char line[256];
-    FILE *f;
 
     (void)argc, (void)argv;
     xtrace_tracer_options_init(&o);
     on = xtrace_tracer_new(s, &o, NULL);
     o.sample_rate = 0;
     off = xtrace_tracer_new(s, &o, NULL);
+    xtrace_span_end(xtrace_span_start(on, "first"));
+    (void)xtrace_sender_flush(s, 30000);
+    print_memory("rest_kb");
     for (int i = 0; i < 9; i++) {
         double ns;
         xtrace_span *root = xtrace_span_start(on, "root");
@@ -522,12 +534,7 @@ static int cost(int argc, char **argv) {
         (void)xtrace_sender_flush(s, 30000);
     }
     printf("sampled_ns=%.0f\nunsampled_ns=%.1f\n", best, best_off);
-    f = fopen("/proc/self/status", "r");
-    while (f && fgets(line, sizeof line, f))
-        if (strncmp(line, "VmRSS:", 6) == 0)
-            printf("rss_kb=%ld\n", atol(line + 6));
-    if (f)
-        fclose(f);
+    print_memory("after_kb");
     xtrace_tracer_free(on);
     xtrace_tracer_free(off);
     (void)xtrace_sender_stop(s, 10000, NULL);
