@@ -2,6 +2,7 @@
 """libxtrace (clients/c): its unit tests, its calls and its sender against the real server, and against servers that
 refuse, stall, talk nonsense or die."""
 # timeout: 240
+import base64
 import contextlib
 import gzip
 import json
@@ -31,7 +32,7 @@ A, B, C = ("%d%d%d%d%d%d%d%d-0000-4000-8000-000000000000" % ((n,) * 8) for n in 
 def run(argv, port, seconds=60, **env):
     seconds *= T.slow
     got = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=seconds,
-                         env=dict(os.environ, XTRACE_BASE_URL="http://127.0.0.1:%d" % port, API_BEARER_TOKEN=TOKEN, **env))
+                         env={**os.environ, "XTRACE_BASE_URL": "http://127.0.0.1:%d" % port, "API_BEARER_TOKEN": TOKEN, **env})
     got.text, got.log = got.stdout.decode(), got.stderr.decode("utf-8", "replace")
     must("Sanitizer" not in got.log, lambda: "sanitizer: " + got.log[-3000:])
     must(got.returncode == 0, lambda: "%s ended with %d: %s" % (argv, got.returncode, got.log[-800:]))
@@ -289,6 +290,34 @@ with T.server() as s:
         same(len(ids), len(set(ids)))
         same(len(ids), 4000)
 
+@T.case("TLS is verified, by a CA file; or not, when told so")
+def _():
+    if not shutil.which("openssl"):
+        raise Skip("no openssl to make a certificate")
+    tls = T.tmp()
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=test", "-addext",
+                    "subjectAltName=IP:127.0.0.1", "-keyout", tls + "/key.pem", "-out", tls + "/cert.pem"], check=True, capture_output=True)
+    with T.server({"XTRACE_TLS_CERT": tls + "/cert.pem", "XTRACE_TLS_KEY": tls + "/key.pem"}) as s:
+        https = {"XTRACE_BASE_URL": "https://127.0.0.1:%d/" % s.port}
+        must(drive(s.port, "get", DRIVE_TIMEOUT_MS=1500, **https)["get"].startswith("3 status=0"), "an unknown certificate was taken")
+        for env in ({"DRIVE_CA": tls + "/cert.pem"}, {"DRIVE_INSECURE": 1}):
+            env.update(https)
+            must(drive(s.port, "get", **env)["get"].startswith("0 "), env)
+            same(counts(drive(s.port, "spans", 1, 20, **env))["delivered"], 22)
+            same(counts(drive(s.port, "points", 10, "p", **env))["delivered"], 10)
+
+
+@T.case("Basic, and a proxy")
+def _():
+    page = b'{"data":[],"meta":{"page":1,"limit":50,"totalItems":0,"totalPages":0}}'
+    with Fake(lambda n, r: answer(200, page)) as f:
+        drive(f.port, "get", API_BEARER_TOKEN="", XTRACE_PUBLIC_KEY="pk", XTRACE_SECRET_KEY="s:k")
+        drive(1, "get", DRIVE_PROXY="http://127.0.0.1:%d" % f.port)
+        same(f.requests[0].headers["authorization"], "Basic " + base64.b64encode(b"pk:s:k").decode())
+        same(f.requests[1].path, "http://127.0.0.1:1/api/public/traces")
+        same(f.requests[1].headers["authorization"], "Bearer " + TOKEN)
+
+
 # ---- servers that are no help ----
 
 def refusing(status, code, **headers):
@@ -316,6 +345,13 @@ def _():
         out = drive(f.port, "get")
         must(out["get"].startswith("0 "), out["get"])
         must(float(out["seconds"]) >= 1, "it did not wait: " + out["seconds"])
+
+
+@T.case("a Retry-After beyond the call's time-out ends the call at once, and is told")
+def _():
+    with Fake(lambda n, r: answer(429, b'{"message":"no","code":"TOO_MANY_REQUESTS"}', Retry_After="100000")) as f:
+        same(drive(f.port, "get")["get"], "5 status=429 code=TOO_MANY_REQUESTS argument= retry=100000 message=no")
+        same(len(f.requests), 1)
 
 
 for title, raw, code in (

@@ -184,7 +184,7 @@ void xtrace_client_free(xtrace_client *c) {
         return;
     if (c->guard && fork_guard_epoch(c->guard) != 0) /* a child leaves its parent's connections alone */
         for (size_t i = 0; i < c->idle_count; i++)
-            curl_easy_cleanup(c->idle[i]);
+            client_close(c->idle[i]);
     fork_guard_free(c->guard);
     pthread_mutex_destroy(&c->mu);
     if (c->authorization) {

@@ -47,6 +47,8 @@ struct http_answer {
 };
 void answer_done(struct http_answer *a);
 
+/* Frees a handle and its connections. */
+void client_close(CURL *h);
 /* Performs it once. The result's code is also returned; on failure *error says why. */
 int client_request(struct xtrace_client *c, const struct http_request *q, struct http_answer *ret, xtrace_error *error);
 /* XTRACE_EHTTP with what the server said. */

@@ -1,4 +1,5 @@
 /* http.c -- one request over libcurl, and what its answer means. */
+#include <limits.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -43,6 +44,14 @@ static void pipe_restore(const struct pipe_guard *g) {
 
 /* ---- handles ---- */
 
+void client_close(CURL *h) {
+    struct pipe_guard pipe;
+
+    pipe_block(&pipe); /* TLS says goodbye on the connections */
+    curl_easy_cleanup(h);
+    pipe_restore(&pipe);
+}
+
 static CURL *handle_get(struct xtrace_client *c) {
     CURL *h = NULL;
 
@@ -67,7 +76,7 @@ static void handle_put(struct xtrace_client *c, CURL *h) {
     }
     pthread_mutex_unlock(&c->mu);
     if (h)
-        curl_easy_cleanup(h);
+        client_close(h);
 }
 
 /* ---- one request ---- */
@@ -234,7 +243,7 @@ static int perform(struct xtrace_client *c, CURL *h, struct transfer *t, struct 
     (void)curl_easy_getinfo(h, CURLINFO_RETRY_AFTER, &wait);
     a->takes_traces = header_has(h, "X-Xtrace-Accepts", "traces");
     a->status = (int)status;
-    a->retry_after_s = wait > 0 && wait < 86400 ? (int)wait : -1;
+    a->retry_after_s = wait <= 0 ? -1 : wait < INT_MAX ? (int)wait : INT_MAX;
     return a->code = XTRACE_OK;
 }
 

@@ -139,9 +139,13 @@ static void *run(void *arg) {
         s->bytes -= bytes;
         pthread_cond_broadcast(&s->settled_cv);
     }
+    CURLM *multi = s->multi;
+    s->multi = NULL;
     s->running = false;
     pthread_cond_broadcast(&s->settled_cv);
     pthread_mutex_unlock(&s->mu);
+    if (multi)
+        curl_multi_cleanup(multi); /* here, where SIGPIPE is blocked */
     return NULL;
 }
 

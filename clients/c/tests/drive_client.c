@@ -32,6 +32,9 @@ static xtrace_client *client_of_environment(void) {
     xtrace_options_init(&o);
     o.log = on_log;
     o.log_level = XTRACE_LOG_DEBUG;
+    o.ca_file = getenv("DRIVE_CA");
+    o.proxy = getenv("DRIVE_PROXY");
+    o.tls_insecure = getenv("DRIVE_INSECURE") != NULL;
     if (getenv("DRIVE_TIMEOUT_MS"))
         o.timeout_ms = atoi(getenv("DRIVE_TIMEOUT_MS"));
     o.retry_min_ms = 20;
