@@ -8,6 +8,7 @@
 #define INDEX_HASH_BITS 40       /* of an id's hash that an entry keeps */
 #define INDEX_HOT_TRACES 16384   /* a seal is due at so many new traces ... */
 #define INDEX_HOT_ENTRIES 200000 /* ... or entries of all kinds */
+#define INDEX_HOT_MAX 4000000    /* entries: beyond, writes wait for a seal that works */
 #define INDEX_FAN_IN 16          /* runs of one level that are merged into one of the next */
 #define INDEX_MERGE_BLOCKS 64    /* blocks written in one slice of a merge */
 /* Samples (store/sample/). */
@@ -26,6 +27,7 @@
 #define INDEX_HASH_BITS 9
 #define INDEX_HOT_TRACES 24
 #define INDEX_HOT_ENTRIES 300
+#define INDEX_HOT_MAX 4000
 #define INDEX_FAN_IN 3
 #define INDEX_MERGE_BLOCKS 1
 #define SAMPLE_HOT_POINTS 500

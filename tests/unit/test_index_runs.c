@@ -379,6 +379,103 @@ static void failing_work(void **state) {
     }
 }
 
+static enum xt_code try_write(struct fixture *f, int i) {
+    struct batch *b = batch_at(i * SEC + 1);
+    for (int k = 0; k < 20; k++)
+        stream_trace(b, i * 20 + k, 3);
+    assert_int_equal(f->store.ops->prepare(&f->store, b, &f->err), XT_OK);
+    const struct batch_part part = whole(b);
+    enum xt_code code = f->store.ops->write(&f->store, &part, 1, &f->err);
+    engine_of(&f->store)->index->retry_at = 0;
+    f->store.ops->tidy(&f->store);
+    batch_free(b);
+    return code;
+}
+
+/* Memory is full of entries that no seal could write out: writes wait, and go on when a seal works again. */
+static void full_memory(void **state) {
+    struct fixture *f = *state;
+    int i = 0;
+    if (!SMALL)
+        skip();
+    run_sql(f, "CREATE TRIGGER trouble BEFORE INSERT ON ixblk BEGIN SELECT RAISE(ABORT, 'no'); END");
+    while (i < 200 && try_write(f, i) == XT_OK)
+        i++;
+    assert_in_range(i, 2, 199);
+    assert_int_equal(try_write(f, i), XT_EUNAVAILABLE);
+    run_sql(f, "DROP TRIGGER trouble");
+    for (int k = 0; k < 5 && try_write(f, i) != XT_OK; k++) {}
+    assert_int_equal(try_write(f, i + 1), XT_OK);
+    tidy_all(f);
+    assert_sound(f);
+}
+
+/* A merge or seal that never comes to its end does not fill the file with what it leaves. */
+static void left_over(void **state) {
+    static const char *const events[] = { "UPDATE OF state ON ixrun WHEN old.state = 1",
+                                          "INSERT ON ixblk WHEN (new.k >> 28 & 15) = 8" };
+    struct fixture *f = *state;
+    for (size_t i = 0; i < sizeof events / sizeof *events; i++) {
+        char sql[200];
+        snprintf(sql, sizeof sql, "CREATE TRIGGER trouble BEFORE %s BEGIN SELECT RAISE(ABORT, 'no'); END", events[i]);
+        run_sql(f, sql);
+        stream(f, (int)i * 400, (int)i * 400 + 300, 10, 1);
+        for (int k = 0; k < 200; k++) {
+            stream(f, (int)i * 400, (int)i * 400 + 1, 1, 0);
+            for (int n = 0; n < 20; n++) {
+                engine_of(&f->store)->index->retry_at = 0;
+                index_tidy(engine_of(&f->store));
+            }
+        }
+        int64_t live = number(f, "SELECT count(*) FROM ixblk WHERE k >> 32 IN (SELECT run FROM ixrun WHERE state = 1)");
+        assert_in_range(number(f, "SELECT count(*) FROM ixblk"), live, 2 * live + 100);
+        run_sql(f, "DROP TRIGGER trouble");
+        engine_of(&f->store)->index->retry_at = 0;
+        stream(f, (int)i * 400 + 300, (int)i * 400 + 301, 10, 1);
+        tidy_all(f);
+        assert_sound(f);
+    }
+}
+
+/* A number of hash bits that the entries do not have: found, nothing is read where it is not. */
+static void other_bits(void **state) {
+    struct fixture *f = *state;
+    struct buf report;
+    stream(f, 0, SMALL ? 100 : INDEX_HOT_TRACES + 10, SMALL ? 10 : 1000, 0);
+    tidy_all(f);
+    store_close(&f->store);
+    assert_int_equal(number(f, "UPDATE state SET v = 2 WHERE k = 'ix_bits' RETURNING 2"), 2);
+    fixture_open(f);
+    buf_init(&report, 1 << 20);
+    assert_int_equal(f->store.ops->check(&f->store, true, &report, &f->err), XT_ESTORE);
+    buf_done(&report);
+}
+
+static bool count_observation(void *arg, const struct observation_row *row) {
+    ++*(int *)arg;
+    return row != NULL;
+}
+
+/* Observations of one trace whose hashes collide are still shown once each. */
+static void colliding_observations(void **state) {
+    struct fixture *f = *state;
+    struct batch *b = batch_at(SEC);
+    int n = 150;
+    stream_trace(b, 0, n);
+    write_one(f, b);
+    tidy_all(f);
+    for (int i = 0; i < n; i++) {
+        char text[40];
+        int shown = 0;
+        b = batch_at(0);
+        snprintf(text, sizeof text, "obs-0-%d", i);
+        const struct observation_ref ref = { .project = 1, .key = id_of(b, text).key, .deadline = TIME_NONE };
+        assert_int_equal(f->store.ops->observation_get(&f->store, &ref, count_observation, &shown, &f->err), XT_OK);
+        assert_int_equal(shown, 1);
+        batch_free(b);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(seals_and_merges, setup, fixture_teardown),
@@ -387,6 +484,10 @@ int main(void) {
         cmocka_unit_test_setup_teardown(copies, setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(snapshots, setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(failing_work, setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(full_memory, setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(left_over, setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(other_bits, setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(colliding_observations, setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(rebuilt, setup, fixture_teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -195,6 +195,8 @@ static enum xt_code show_hits(struct conn *c, const struct observation_ref *ref,
     view_init(&r.view, c);
     arena_init(&a, PLACES_BYTES);
     for (size_t i = 0; i < h->n && code == XT_OK && more; i++) {
+        if (i > 0 && h->v[i] == h->v[i - 1])
+            continue;
         arena_reset(&a);
         code = show_hit(&r, h->v[i], ref->key, &a, &more, err);
     }

@@ -3,8 +3,8 @@
  *
  *  1. A slice of work is one transaction. What it means for look-ups changes with its commit, in the file and then in
  *     memory; in between readers see a version that memory has not and read the file.
- *  2. When a slice fails its job is dropped, the state of the file is read anew before the next write, and work rests for a
- *     second. Writes go on: what is not sealed stays in the hot part and in the log.
+ *  2. When a slice fails its job is dropped, the state of the file is read anew before the next write or slice, and work
+ *     rests for a second. Writes go on: what is not sealed stays in the hot part and in the log.
  *  3. Log rows up to state.ix_sealed mean nothing any more; they and dead runs are deleted when nothing else is to do. */
 #include <limits.h>
 #include <stdlib.h>
@@ -14,7 +14,6 @@
 
 #define LOG_ROW_MAX ((size_t)1 << 30)
 #define LOG_ROW_KEEP ((size_t)1 << 20)
-#define HOT_MAX 4000000       /* entries: beyond, writes wait for a seal that works */
 #define ENTRIES_PER_STEP 2048 /* a slice is due for so many new entries, and one a group */
 #define STEPS_MAX 64          /* at one time */
 #define GARBAGE_ROWS 256      /* deleted in a slice */
@@ -125,7 +124,7 @@ enum xt_code index_begin(struct sqlite_store *e, struct xt_err *err) {
     if (code != XT_OK)
         return code;
     hot_forget(active(ix));
-    if (entries(&active(ix)->published) > HOT_MAX)
+    if (entries(&active(ix)->published) > INDEX_HOT_MAX)
         return xt_fail(err, XT_EUNAVAILABLE, "new look-up entries can't be written out");
     return XT_OK;
 }
@@ -401,14 +400,17 @@ static enum work choose(struct index *ix) {
         return freeze(ix) ? WORK_SEAL : WORK_NONE;
     if (ix->floor_moved)
         return WORK_FLOOR;
-    if (ix->merge->active || merge_due(ix, in) > 0)
+    if (ix->merge->active)
         return WORK_MERGE;
-    return ix->garbage ? WORK_GARBAGE : WORK_NONE;
+    if (ix->garbage) /* first: a merge that fails again and again must not fill the disk with what it leaves */
+        return WORK_GARBAGE;
+    return merge_due(ix, in) > 0 ? WORK_MERGE : WORK_NONE;
 }
 
 static enum xt_code work_now(struct index *ix, enum work work, struct xt_err *err) {
-    /* A hot part that fills before the one before it is sealed: the seal ends now. */
-    size_t rows = hot_full(ix) ? SEAL_ALL : INDEX_MERGE_BLOCKS;
+    /* A hot part that fills before the one before it is sealed: the seal ends now. One that failed leaves nothing the
+     * next time. */
+    size_t rows = hot_full(ix) || ix->orphans ? SEAL_ALL : INDEX_MERGE_BLOCKS;
     switch (work) {
     case WORK_SEAL: return work_job(ix, ix->seal, rows, err);
     case WORK_FLOOR: return work_floor(ix, err);
@@ -434,9 +436,23 @@ static bool work_once(struct index *ix) {
     return false;
 }
 
+/* After a failure. Not left to the next write: that may wait for the work to be done (INDEX_HOT_MAX). */
+static bool sync_again(struct index *ix) {
+    struct conn *c = &ix->e->writer;
+    if (ix->in_sync)
+        return true;
+    enum xt_code code = conn_begin(c, false, NULL);
+    if (code == XT_OK)
+        code = index_load(ix, NULL);
+    conn_rollback(c);
+    if (code != XT_OK)
+        ix->retry_at = clock_mono_ns() + IX_TRIES_PAUSE;
+    return code == XT_OK;
+}
+
 void index_tidy(struct sqlite_store *e) {
     struct index *ix = e->index;
-    if (!ix->in_sync || (ix->retry_at != 0 && clock_mono_ns() < ix->retry_at))
+    if ((ix->retry_at != 0 && clock_mono_ns() < ix->retry_at) || !sync_again(ix))
         return;
     uint64_t steps = 1 + ix->added / ENTRIES_PER_STEP;
     ix->added = 0;

@@ -123,9 +123,11 @@ enum xt_code run_entry(struct conn *c, const struct ix_run *r, enum ix_kind kind
                        struct ix_entry *ret, struct xt_err *err) {
     int64_t per = (int64_t)run_per_part(r, kind);
     enum xt_code code = part_load(c, r, kind, at / per, p, err);
-    if (code == XT_OK)
-        *ret = part_entry(p, kind, (size_t)(at % per));
-    return code;
+    if (code != XT_OK)
+        return code;
+    *ret = part_entry(p, kind, (size_t)(at % per));
+    bool ok = ret->tseq > 0 && (ix_timed(kind) || ret->h >> r->ix->bits == 0); /* filters count on it */
+    return ok ? XT_OK : ix_damaged(c, "entry", err);
 }
 
 /* ---- fences ---- */
