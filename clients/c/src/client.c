@@ -93,9 +93,10 @@ static char *authorization(const xtrace_options *o) {
         buf_add_char(&pair, ':');
         buf_add_c(&pair, o->secret_key);
         buf_add_c(&line, "Basic ");
-        if (!pair.failed && buf_reserve(&line, 4 * ((pair.n + 2) / 3)))
+        if (!pair.failed && buf_reserve(&line, 4 * ((pair.n + 2) / 3))) {
             line.n += base64_encode((const uint8_t *)pair.p, pair.n, line.p + line.n);
-        buf_add_c(&line, ""); /* the NUL */
+            line.p[line.n] = '\0'; /* buf_reserve left room for it */
+        }
         line.failed |= pair.failed;
         buf_done(&pair);
     } else {
