@@ -111,6 +111,25 @@ static void test_half_a_pair(void **state) {
     xtrace_client_free(c);
 }
 
+/* The header line ends behind the credential, whatever stood in that memory before. */
+static void test_basic(void **state) {
+    xtrace_options o;
+    volatile char *before = malloc(256);
+
+    (void)state;
+    assert_true(before != NULL);
+    for (int i = 0; i < 256; i++)
+        before[i] = 'x';
+    free((void *)(uintptr_t)before);
+    xtrace_options_init(&o);
+    o.public_key = "pk";
+    o.secret_key = "s:k";
+    xtrace_client *c = xtrace_client_new(&o, NULL);
+    assert_non_null(c);
+    assert_string_equal(c->authorization, "Authorization: Basic cGs6czpr");
+    xtrace_client_free(c);
+}
+
 static void test_parameters(void **state) {
     xtrace_client *c = client();
     char *huge = malloc((size_t)100 << 20);
@@ -232,10 +251,15 @@ static void test_span_texts(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_init),        cmocka_unit_test(test_null),
-        cmocka_unit_test(test_half_a_pair), cmocka_unit_test(test_parameters),
-        cmocka_unit_test(test_array),       cmocka_unit_test(test_observations_of_a_list),
-        cmocka_unit_test(test_no_hot_loop), cmocka_unit_test(test_span_texts),
+        cmocka_unit_test(test_init),
+        cmocka_unit_test(test_null),
+        cmocka_unit_test(test_half_a_pair),
+        cmocka_unit_test(test_basic),
+        cmocka_unit_test(test_parameters),
+        cmocka_unit_test(test_array),
+        cmocka_unit_test(test_observations_of_a_list),
+        cmocka_unit_test(test_no_hot_loop),
+        cmocka_unit_test(test_span_texts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
