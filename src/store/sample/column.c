@@ -322,7 +322,7 @@ static size_t whole_at(const double *v, size_t n, double scale, int64_t *ret) {
             return i;
         ret[i] = (int64_t)(x < 0 ? x - 0.5 : x + 0.5);
         double back = (double)ret[i] / scale;
-        if (memcmp(&back, &v[i], sizeof back) != 0)
+        if (!same_bits(back, v[i]))
             return i;
     }
     return n;

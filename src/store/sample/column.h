@@ -6,8 +6,17 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #include "base/buf.h"
+
+/* The same double bit for bit: -0.0 is not 0.0, and a NaN is itself. */
+static inline bool same_bits(double a, double b) {
+    uint64_t x, y;
+    memcpy(&x, &a, sizeof x);
+    memcpy(&y, &b, sizeof y);
+    return x == y;
+}
 
 #define COLUMN_BLOCK 128
 

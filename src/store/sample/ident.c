@@ -7,7 +7,7 @@
 
 static inline bool dash_before(unsigned byte) { return byte == 4 || byte == 6 || byte == 8 || byte == 10; }
 
-static const signed char digit_of[256] = {
+static const uint8_t digit_of[256] = {
     ['0'] = 1, ['1'] = 2,  ['2'] = 3,  ['3'] = 4,  ['4'] = 5,  ['5'] = 6,  ['6'] = 7,  ['7'] = 8,
     ['8'] = 9, ['9'] = 10, ['a'] = 11, ['b'] = 12, ['c'] = 13, ['d'] = 14, ['e'] = 15, ['f'] = 16,
 };
@@ -20,10 +20,10 @@ unsigned ident_parse(struct str s, uint8_t ret[IDENT_BYTES]) {
     for (unsigned i = 0; i < IDENT_BYTES; i++) {
         if (uuid && dash_before(i) && *p++ != '-')
             return IDENT_TEXT;
-        int high = digit_of[p[0]], low = digit_of[p[1]];
+        unsigned high = digit_of[p[0]], low = digit_of[p[1]];
         if (!high || !low)
             return IDENT_TEXT;
-        ret[i] = (uint8_t)((unsigned)(high - 1) << 4 | (unsigned)(low - 1));
+        ret[i] = (uint8_t)((high - 1) << 4 | (low - 1));
         p += 2;
     }
     return uuid ? IDENT_UUID : IDENT_HEX;

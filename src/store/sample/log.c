@@ -13,6 +13,8 @@
 #include <string.h>
 #include <zlib.h>
 
+#include "store/sample/column.h"
+
 #define VERSION 1
 #define CRC_BYTES 4
 #define WHOLE_MAX 4503599627370496.0 /* 2^52: exact as an integer, and 2 * zigzag of it fits 64 bits */
@@ -67,7 +69,7 @@ static inline bool is_whole(double v, int64_t *ret) {
         return false;
     *ret = (int64_t)v;
     double back = (double)*ret;
-    return memcmp(&back, &v, sizeof v) == 0;
+    return same_bits(back, v);
 }
 
 static void add_points(struct buf *out, const struct hot *h, uint32_t from, uint32_t to, unsigned unit) {

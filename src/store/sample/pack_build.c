@@ -184,7 +184,7 @@ static enum xt_code rank_points(struct build *w, struct xt_err *err) {
     r.arrived = alloc_should_fail() ? NULL : calloc(r.span, sizeof *r.arrived);
     r.slots = get(RANK_SLOTS, sizeof *r.slots);
     r.runs = get(RANK_SLOTS, sizeof *r.runs);
-    w->ranks = alloc_should_fail() ? NULL : calloc(w->npoints, sizeof *w->ranks);
+    w->ranks = alloc_should_fail() ? NULL : calloc(w->npoints ? w->npoints : 1, sizeof *w->ranks);
     if (!r.times || !r.arrived || !r.slots || !r.runs || !w->ranks) {
         ranking_done(&r);
         return no_memory(err);

@@ -4,6 +4,7 @@
  *  2. A group is asked for when a point of it lies in the range, not before: sets without one are no series.
  *  3. Order: pack_open leaves the sets that near columns let through; pack_read does what needs raw, decodes the points,
  *     then feeds the sink in one call (replacing sets: one each). */
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -237,7 +238,7 @@ static bool by_sets(struct column_in *in, const struct part *p, int64_t *scratch
             ret[place++] = (int64_t)v;
         }
     }
-    return true;
+    return place == n;
 }
 
 static const int64_t units[] = { 1000000000, 1000000, 1000, 1 };
@@ -295,8 +296,11 @@ static bool ranks_decode(struct column_in *in, const struct part *p, struct poin
 static enum xt_code points_decode(const struct part *p, struct str pts, struct points *ret, struct xt_err *err) {
     struct column_in in = column_in(pts);
     const uint8_t *head = column_bytes(&in, 3);
+    if (p->npoints == 0)
+        return damaged(err);
     if (!points_room(ret, p->npoints))
         return no_memory(err);
+    assert(ret->times && ret->values && ret->column && ret->ranks);
     if (!head || head[0] != PACK_VERSION || head[1] > 3 || head[2] > COLUMN_NO_SCALE ||
         column_varint(&in) != p->npoints || !times_decode(&in, p, ret, head[1]) ||
         !values_decode(&in, p, ret, head[2]) || !ranks_decode(&in, p, ret) || in.p != in.end)

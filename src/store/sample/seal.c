@@ -6,6 +6,7 @@
  *     their first point; points of a set by time, equal times by number. */
 #include "store/sample/seal.h"
 
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -303,6 +304,7 @@ static enum xt_code pack_all(struct work *w, struct xt_err *err) {
 static bool carry(struct work *w) {
     const uint32_t n = all_points(w);
     uint64_t left = 0;
+    assert(w->names);
     for (uint32_t i = 0; i < w->hot->n.names; i++)
         left += w->names[i].chosen ? 0 : w->names[i].by[BY_POINTS];
     if (left == 0)

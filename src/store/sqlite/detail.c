@@ -180,9 +180,12 @@ static enum xt_code show_hit(struct reading *r, int64_t tseq, struct str oid, st
         return code;
     r->trace = &rec;
     r->trace_id = id_print(a, rec.id.key, rec.id.spell, rec.id.text);
-    if (!str_has(r->trace_id))
-        return a->failed ? no_memory(err) : row_damaged(err);
-    return show_one(r, oid, ret_more, err);
+    if (str_has(r->trace_id))
+        code = show_one(r, oid, ret_more, err);
+    else
+        code = a->failed ? no_memory(err) : row_damaged(err);
+    r->trace = NULL;
+    return code;
 }
 
 static enum xt_code show_hits(struct conn *c, const struct observation_ref *ref, struct hits *h,

@@ -225,11 +225,10 @@ static enum xt_code set_run_state(struct conn *c, int64_t run, int state, struct
 /* Ends the transaction of a slice that changes the list of runs, and publishes `s` (its reference is taken). */
 static enum xt_code commit_set(struct index *ix, struct ix_set *s, struct xt_err *err) {
     struct conn *c = &ix->e->writer;
-    enum xt_code code = s ? XT_OK : out_of_memory(err);
-    if (s) {
-        s->version++;
-        code = set_state(c, "ix_version", s->version, err);
-    }
+    if (!s)
+        return out_of_memory(err);
+    s->version++;
+    enum xt_code code = set_state(c, "ix_version", s->version, err);
     if (code == XT_OK && s->sealed != ix->set->sealed)
         code = set_state(c, "ix_sealed", s->sealed, err);
     if (code == XT_OK)
@@ -338,7 +337,7 @@ static enum xt_code work_floor(struct index *ix, struct xt_err *err) {
     struct ix_run **old = calloc(now->nruns + 1, sizeof(struct ix_run *));
     if (!old)
         code = out_of_memory(err);
-    for (size_t i = 0; i < now->nruns && code == XT_OK; i++) {
+    for (size_t i = 0; i < now->nruns && old && code == XT_OK; i++) {
         if (now->runs[i]->tseq1 >= floor || is_input(ix->merge, now->runs[i]))
             continue;
         code = set_run_state(c, now->runs[i]->number, RUN_DEAD, err);

@@ -3,6 +3,7 @@
  * A run's cursor is a range of positions and a copy of one part. A hot part is in order of arrival, so its cursor takes the
  * next few in order by a scan that keeps the best, first BATCH_FIRST, then more each time: what a page needs costs one
  * scan, and a walk to the end some. Memory: 4 KB a run, and in the end 16 bytes for each match in a hot part. */
+#include <assert.h>
 #include <stdlib.h>
 
 #include "store/sqlite/index_read.h"
@@ -38,8 +39,8 @@ struct ix_walk {
     bool descending, any;
     struct ix_entry before; /* the last one given out */
     struct hot_cursor hot[2];
-    struct source *sources;
-    size_t n;
+    struct source *sources; /* the first n still have entries; closing frees all that were opened */
+    size_t n, opened;
 };
 
 static enum xt_code out_of_memory(struct xt_err *err) { return xt_fail(err, XT_ENOMEM, "out of memory"); }
@@ -176,15 +177,17 @@ static enum xt_code step(const struct ix_walk *w, struct source *s, bool *ret_en
 
 /* Takes the source's first entry; without any it is left out. */
 static enum xt_code add_source(struct ix_walk *w, struct run_cursor *run, struct hot_cursor *hot, struct xt_err *err) {
+    assert(w->sources);
     struct source *s = &w->sources[w->n];
     bool end = false;
     *s = (struct source){ .run = run, .hot = hot };
     w->n++; /* so that closing frees it */
     enum xt_code code = step(w, s, &end, err);
-    if (code == XT_OK && end) {
-        free(run);
+    if (code == XT_OK && end) { /* never a run's: its cursor is opened on something */
+        assert(!run);
         w->n--;
     }
+    w->opened = w->n;
     return code;
 }
 
@@ -235,8 +238,9 @@ static enum xt_code take_first(struct ix_walk *w, struct ix_entry *ret, struct x
     *ret = w->sources[best].e;
     enum xt_code code = step(w, &w->sources[best], &end, err);
     if (code == XT_OK && end) {
-        free(w->sources[best].run);
+        struct source gone = w->sources[best]; /* behind the others; closing frees it */
         w->sources[best] = w->sources[--w->n];
+        w->sources[w->n] = gone;
     }
     return code;
 }
@@ -258,7 +262,7 @@ enum xt_code ix_walk_next(struct ix_walk *w, struct ix_entry *ret, bool *ret_end
 void ix_walk_close(struct ix_walk *w) {
     if (!w)
         return;
-    for (size_t i = 0; i < w->n; i++)
+    for (size_t i = 0; i < w->opened; i++)
         free(w->sources[i].run);
     free(w->hot[0].v);
     free(w->hot[1].v);

@@ -4,6 +4,7 @@
  * Fences and filters are read when first needed and kept: 16 bytes for each part of 4 KB, and 2 bytes a trace up to
  * FILTERS_MAX in all. Beyond it a look-up reads the part instead. load_mu serialises loading; what is loaded is published
  * with release and never changes. */
+#include <assert.h>
 #include <stdlib.h>
 
 #include "store/sqlite/index.h"
@@ -151,7 +152,7 @@ static enum xt_code read_fences(struct conn *c, const struct ix_run *r, enum ix_
             else
                 f = bigger;
         }
-        for (size_t i = 0; i < here && code == XT_OK; i++)
+        for (size_t i = 0; i < here && f && code == XT_OK; i++)
             f->v[n++] = (struct ix_fence){ big_endian(row + 16 * i, 8), big_endian(row + 16 * i + 8, 8) };
     }
     if (code != XT_OK) {
@@ -249,18 +250,19 @@ bool filter_has(const uint8_t *line, uint64_t h) {
 static enum xt_code read_filter(struct conn *c, const struct ix_run *r, uint8_t **ret, struct xt_err *err) {
     size_t total = (size_t)r->lines * IX_LINE, per = r->part_bytes / IX_LINE * IX_LINE, n = 0, room = 0;
     uint8_t *p = NULL;
+    assert(per > 0);
     for (int64_t chunk = 0; n < total; chunk++) {
         size_t here = total - n < per ? total - n : per;
         enum xt_code code = XT_OK;
         if (n + here > room) {
             room = room ? room * 2 : here;
-            uint8_t *bigger = alloc_should_fail() ? NULL : realloc(p, room);
+            uint8_t *bigger = alloc_should_fail() ? NULL : realloc(p, room ? room : 1);
             if (!bigger)
                 code = out_of_memory(err);
             else
                 p = bigger;
         }
-        if (code == XT_OK)
+        if (code == XT_OK && p)
             code = read_row(c, row_key(r->number, IX_FILTER, chunk), p + n, here, err);
         if (code != XT_OK) {
             free(p);
