@@ -62,6 +62,7 @@ struct ix_hot {
     _Atomic unsigned refs;
     int64_t first_seq;        /* holds log rows after this one ... */
     _Atomic int64_t last_seq; /* ... up to this one; released after what belongs to it */
+    bool sorted;              /* a checker's copy: each kind by ix_cmp; what is staged is all there is */
     uint64_t *seg[IX_KINDS][HOT_SEGMENTS];
     struct ix_counts *marks[HOT_SEGMENTS]; /* by log row: how many entries of each kind there were after it */
     /* The writer's alone: */
@@ -90,6 +91,10 @@ uint32_t hot_next(const struct ix_hot *h, enum ix_kind kind, uint64_t hash, uint
 bool hot_map_next(const struct ix_hot *h, uint64_t hash, size_t *at, struct ix_entry *ret);
 /* Sorted copy of the first n entries of a kind; malloc'd. NULL: no memory (n > 0). */
 struct ix_entry *hot_sorted(const struct ix_hot *h, enum ix_kind kind, uint32_t n);
+/* Where entries with that hash and that time or a later one may begin; 0 when they are not sorted. */
+uint32_t hot_first(const struct ix_hot *h, enum ix_kind kind, uint64_t hash, uint64_t ts, uint32_t limit);
+/* Copy of the first n entries of each kind, sorted: for who asks as often as there are rows. NULL: no memory. */
+struct ix_hot *hot_sorted_copy(const struct ix_hot *h, const struct ix_counts *n);
 
 /* ---- log rows (index_log.c) ---- */
 

@@ -146,7 +146,29 @@ struct ix_entry hot_entry(const struct ix_hot *h, enum ix_kind kind, uint32_t i)
     return (struct ix_entry){ p[at], ix_timed(kind) ? p[2 * cap + at] : 0, (int64_t)p[cap + at] };
 }
 
+uint32_t hot_first(const struct ix_hot *h, enum ix_kind kind, uint64_t hash, uint64_t ts, uint32_t limit) {
+    const struct ix_entry least = { .h = hash, .ts = ts };
+    uint32_t lo = 0, hi = h->sorted ? limit : 0;
+    while (lo < hi) {
+        uint32_t mid = lo + (hi - lo) / 2;
+        struct ix_entry e = hot_entry(h, kind, mid);
+        if (ix_cmp(&e, &least) < 0)
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    return lo;
+}
+
+static uint32_t next_sorted(const struct ix_hot *h, enum ix_kind kind, uint64_t hash, uint32_t from, uint32_t limit) {
+    if (from < limit && hot_entry(h, kind, from).h < hash)
+        from = hot_first(h, kind, hash, 0, limit);
+    return from < limit && hot_entry(h, kind, from).h == hash ? from : limit;
+}
+
 uint32_t hot_next(const struct ix_hot *h, enum ix_kind kind, uint64_t hash, uint32_t from, uint32_t limit) {
+    if (h->sorted)
+        return next_sorted(h, kind, hash, from, limit);
     while (from < limit) {
         size_t at, s = segment_of(from, &at), cap = segment_cap(s), end = at + (limit - from);
         const uint64_t *p = h->seg[kind][s];
@@ -204,4 +226,22 @@ struct ix_entry *hot_sorted(const struct ix_hot *h, enum ix_kind kind, uint32_t 
     }
     free(at == a ? b : a);
     return at;
+}
+
+struct ix_hot *hot_sorted_copy(const struct ix_hot *h, const struct ix_counts *n) {
+    struct ix_hot *copy = hot_new(h->first_seq);
+    bool ok = copy != NULL;
+    for (enum ix_kind k = 0; k < IX_KINDS && ok; k++) {
+        struct ix_entry *v = n->n[k] ? hot_sorted(h, k, n->n[k]) : NULL;
+        ok = v || n->n[k] == 0;
+        for (uint32_t i = 0; i < n->n[k] && ok; i++)
+            ok = hot_stage(copy, k, &v[i]);
+        free(v);
+    }
+    if (ok) {
+        copy->sorted = true;
+        return copy;
+    }
+    hot_unref(copy);
+    return NULL;
 }

@@ -96,9 +96,12 @@ static enum xt_code hot_fill(const struct ix_walk *w, struct hot_cursor *cur, st
         cur->v = bigger;
         cur->room = want;
     }
-    for (uint32_t i = 0; (i = hot_next(cur->hot, IX_POST, w->h, i, cur->limit)) < cur->limit; i++) {
+    uint32_t i = hot_first(cur->hot, IX_POST, w->h, w->from, cur->limit);
+    for (; (i = hot_next(cur->hot, IX_POST, w->h, i, cur->limit)) < cur->limit; i++) {
         struct ix_entry e = hot_entry(cur->hot, IX_POST, i);
         struct place p = { e.ts, e.tseq };
+        if (cur->hot->sorted && p.ts > w->to)
+            break;
         if (p.ts < w->from || p.ts > w->to || (cur->begun && !place_before(w, &cur->after, &p)))
             continue;
         seen++;

@@ -69,12 +69,36 @@ static enum xt_code check_kind(struct check *k, struct ix_run *r, enum ix_kind k
     return XT_OK;
 }
 
+/* The view's hot parts become sorted copies: each row of the store is looked up in them. */
+static enum xt_code sort_hot(struct ix_view *v, struct xt_err *err) {
+    const struct ix_set *now = v->set;
+    struct ix_set *s = set_new(now->nruns);
+    if (!s)
+        return xt_fail(err, XT_ENOMEM, "out of memory");
+    s->version = now->version;
+    s->sealed = now->sealed;
+    for (; s->nruns < now->nruns; s->nruns++)
+        s->runs[s->nruns] = run_ref(now->runs[s->nruns]);
+    for (; s->nhot < now->nhot; s->nhot++) {
+        s->hot[s->nhot] = hot_sorted_copy(now->hot[s->nhot], &v->limit[s->nhot]);
+        if (!s->hot[s->nhot]) {
+            set_unref(s);
+            return xt_fail(err, XT_ENOMEM, "out of memory");
+        }
+    }
+    set_unref(v->set);
+    v->set = s;
+    return XT_OK;
+}
+
 enum xt_code lookup_verify(struct conn *c, struct buf *report, struct look_counts *ret, bool *ret_exact,
                            struct xt_err *err) {
     struct check k = { .c = c, .report = report, .err = err };
     struct ix_view *v;
     enum xt_code code = view_pin_file(c, &v, err);
     *ret_exact = false;
+    if (code == XT_OK)
+        code = sort_hot(v, err);
     if (code != XT_OK)
         return code;
     for (size_t i = 0; i < v->set->nruns && code == XT_OK; i++)
