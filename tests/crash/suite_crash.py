@@ -81,7 +81,7 @@ class Crash:
 def killed_start(s, crash):
     """A start that does not come to its end: recovery must survive being interrupted."""
     env = xt.base_env(s.home)
-    env.update({k: v for k, v in s.env.items() if v is not None}, BIND_ADDR="127.0.0.1:0")
+    env.update({k: str(v) for k, v in s.env.items() if v is not None}, BIND_ADDR="127.0.0.1:0")
     crash.choose()
     p = subprocess.Popen([s.binary, "serve"], env=env, cwd=s.home, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                          stderr=subprocess.DEVNULL, preexec_fn=xt._die_with_parent)
@@ -122,9 +122,11 @@ def check_old(s, facts):
 
 def one_round(s, number, crash, old):
     """`old`: (day, fact) of earlier rounds."""
+    crash.set()     # a round that failed may have left its orders
     s.start()
     clients = Clients(s, "r%d-%s" % (number, uid()[:8]), rng.random(), day=crash.today())
-    wait(lambda: clients.acked >= 20 or clients.odd, 20 * T.slow, "20 acknowledgements")
+    wait(lambda: clients.acked >= 20 or clients.odd or s.proc.poll() is not None, 20 * T.slow, "20 acknowledgements")
+    must(s.proc.poll() is None, "the server ended by itself")
     end(s, number, crash, clients)
     clients.stop()
     must(not clients.odd, lambda: clients.odd[0])
