@@ -71,19 +71,20 @@ static void test_bad_records(void **state) {
     assert_non_null(huge);
     memset(huge, 'x', (size_t)100 << 20);
     huge[(size_t)100 << 20] = '\0';
-#define CHECK(kind, set, wrong)                                                                                 \
-    do {                                                                                                        \
-        record_init(kind, &v, sizeof v);                                                                        \
-        if ((kind) == RECORD_METRIC)                                                                            \
-            v.metric.name = "m", v.metric.value = 1;                                                            \
-        else if ((kind) == RECORD_TRACE)                                                                        \
-            v.trace.id = ID;                                                                                    \
-        else                                                                                                    \
-            v.observation.id = v.observation.trace_id = ID;                                                     \
-        set;                                                                                                    \
-        error_clear(&e);                                                                                        \
-        assert_int_equal(record_check(kind, &v, "", (size_t)1 << 20, &e), (wrong) ? XTRACE_EINVAL : XTRACE_OK); \
-        assert_string_equal(e.argument, (wrong) ? (wrong) : "");                                                \
+#define CHECK(kind, set, wrong)                                                                              \
+    do {                                                                                                     \
+        const char *want = (wrong);                                                                          \
+        record_init(kind, &v, sizeof v);                                                                     \
+        if ((kind) == RECORD_METRIC)                                                                         \
+            v.metric.name = "m", v.metric.value = 1;                                                         \
+        else if ((kind) == RECORD_TRACE)                                                                     \
+            v.trace.id = ID;                                                                                 \
+        else                                                                                                 \
+            v.observation.id = v.observation.trace_id = ID;                                                  \
+        set;                                                                                                 \
+        error_clear(&e);                                                                                     \
+        assert_int_equal(record_check(kind, &v, "", (size_t)1 << 20, &e), want ? XTRACE_EINVAL : XTRACE_OK); \
+        assert_string_equal(e.argument, want ? want : "");                                                   \
     } while (0)
     CHECK(RECORD_TRACE, (void)0, (const char *)NULL);
     CHECK(RECORD_TRACE, v.trace.id = NULL, "id");
