@@ -196,6 +196,7 @@ enum http_result health_metrics(struct http_req *req, struct xt_err *err) {
     counter(b, "xtrace_store_reads_total", store.reads, "Queries of the store.");
     counter(b, "xtrace_store_read_errors_total", store.read_errors, "Queries that failed.");
     counter(b, "xtrace_store_read_timeouts_total", store.read_timeouts, "Queries that ran out of time.");
+    counter(b, "xtrace_store_removed_traces_total", store.removed_traces, "Traces that retention removed.");
     counter(b, "xtrace_store_checkpoints_total", store.checkpoints, "Checkpoints after which the log started over.");
     counter(b, "xtrace_store_checkpoint_errors_total", store.checkpoint_errors, "Passes of checkpoints that failed.");
     counter(b, "xtrace_rate_limit_allowed_total", allowed, "Query requests let through by the rate limit.");

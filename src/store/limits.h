@@ -19,6 +19,9 @@
 /* What a query of samples keeps of one pass over the points (store/series_pass.c): beyond it, it takes several. */
 #define SERIES_PASS_VALUES (4u << 20)    /* values, for percentiles */
 #define SERIES_PASS_REPLACING (1u << 20) /* points that may be replaced */
+/* Retention of traces (store/sqlite/retain.c). */
+#define RETAIN_YOUNG_RUN 1000 /* young traces in a row after which no old ones are expected ... */
+#define RETAIN_LOOK 20000     /* ... but looked for among so many more */
 /* Checkpoints (store/sqlite/checkpoint.c): frames of 4 KB in the log. */
 #define CHECKPOINT_FRAMES 10000
 /* Pages of lists in another order than time (store/sqlite/order.h). */
@@ -36,6 +39,8 @@
 #define SAMPLE_PACK_POINTS 64
 #define SERIES_PASS_VALUES 2000
 #define SERIES_PASS_REPLACING 200
+#define RETAIN_YOUNG_RUN 30
+#define RETAIN_LOOK 100
 #define CHECKPOINT_FRAMES 40
 #define ORDER_KEEP 2000
 #endif

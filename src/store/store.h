@@ -47,6 +47,7 @@ struct store_stats { /* for /metrics; cheap */
     int64_t file_bytes, wal_bytes;
     uint64_t reads, read_errors, read_timeouts;
     uint64_t checkpoints, checkpoint_errors; /* of the log into the file */
+    uint64_t removed_traces;                 /* by retention */
 };
 
 struct store_ops {

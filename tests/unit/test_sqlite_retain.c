@@ -1,6 +1,8 @@
 /* test_sqlite_retain.c -- retention of traces: what goes, in which slices, and that nothing of it stays behind. */
 #include "trace_fixture.h"
 
+#include "store/limits.h"
+
 static int64_t rows(const struct fixture *f, const char *table) {
     char sql[96];
     snprintf(sql, sizeof sql, "SELECT count(*) FROM %s", table);
@@ -64,7 +66,7 @@ static void nothing_to_do(void **state) {
     assert_empty(f);
 }
 
-/* 250 traces: three slices; the young ones stay, with all that is theirs. */
+/* 250 traces: some slices; the young ones stay, with all that is theirs. */
 static void by_age(void **state) {
     struct fixture *f = *state;
     for (int i = 0; i < 250; i++) {
@@ -74,7 +76,7 @@ static void by_age(void **state) {
         full_trace(b, id, 3);
         write_one(f, b);
     }
-    assert_int_equal(retain(f, 230 * HOUR / 4), 3);
+    assert_true(retain(f, 230 * HOUR / 4) >= 3);
     assert_int_equal(rows(f, "trace"), 20);
     assert_int_equal(rows(f, "obs"), 60);
     struct trace_query q = all_traces();
@@ -147,7 +149,7 @@ static void trash_survives_a_restart(void **state) {
     bool more = false;
     assert_int_equal(f->store.ops->retain(&f->store, RETAIN_TRACES, 2000, &more, &f->err), XT_OK);
     fixture_reopen(f);
-    assert_int_equal(retain(f, TIME_MIN), 2); /* also when nothing is too old any more */
+    assert_true(retain(f, TIME_MIN) >= 1); /* also when nothing is too old any more */
     assert_empty(f);
 }
 
@@ -155,7 +157,8 @@ static void trash_survives_a_restart(void **state) {
 static void clock_that_ran_ahead(void **state) {
     struct fixture *f = *state;
     struct batch *b = batch_at(TIME_MAX);
-    for (int i = 0; i < 900; i++) {
+    const int young = RETAIN_YOUNG_RUN * 9 / 10; /* fewer than make a round stop */
+    for (int i = 0; i < young; i++) {
         char id[16];
         snprintf(id, sizeof id, "f%d", i);
         add_trace(b, id);
@@ -165,8 +168,79 @@ static void clock_that_ran_ahead(void **state) {
     full_trace(b, "old", 2);
     write_one(f, b);
     retain(f, 2000);
-    assert_int_equal(rows(f, "trace"), 900);
+    assert_int_equal(rows(f, "trace"), young);
     assert_int_equal(rows(f, "obs"), 0);
+}
+
+static void add_many(struct fixture *f, int64_t received, int n) {
+    static int number;
+    struct batch *b = batch_at(received);
+    for (int i = 0; i < n; i++) {
+        char id[16];
+        snprintf(id, sizeof id, "m%d", number++);
+        add_trace(b, id);
+    }
+    write_one(f, b);
+}
+
+/* As the server does it: slices until there is no more to do, without looking at the store in between. */
+static void round_of(struct fixture *f, int64_t cutoff) {
+    bool more = true;
+    for (int slices = 0; more; slices++) {
+        assert_int_equal(f->store.ops->retain(&f->store, RETAIN_TRACES, cutoff, &more, &f->err), XT_OK);
+        assert_true(slices < 20000);
+    }
+}
+
+/* However many young traces have low numbers: what is too old behind them goes, some rounds later, and the rounds after
+ * that begin with the oldest numbers again. */
+static void many_ran_ahead(void **state) {
+    struct fixture *f = *state;
+    const int young = RETAIN_YOUNG_RUN + 2 * RETAIN_LOOK + 50;
+    add_many(f, TIME_MAX, young);
+    add_many(f, 1000, 300);
+    add_many(f, TIME_MAX, 20);
+    add_many(f, 1000, 5);
+    int rounds = 0;
+    for (; rows(f, "trace") > young + 20; rounds++) {
+        assert_true(rounds < 5);
+        round_of(f, 2000 + rounds);
+    }
+    assert_int_equal(rounds, 3);
+    struct store_stats stats;
+    f->store.ops->stats(&f->store, &stats);
+    assert_int_equal(stats.removed_traces, 305);
+    /* The cutoff passes the low numbers: they go at once, wherever the last round got to. */
+    round_of(f, 2000);
+    round_of(f, TIME_MAX);
+    assert_int_equal(rows(f, "trace"), young + 20);
+    assert_int_equal(fixture_query(f, "UPDATE trace SET created = 5 WHERE tseq <= 7 RETURNING 1"), 1);
+    round_of(f, 3000);
+    assert_int_equal(rows(f, "trace"), young + 20 - 7);
+    assert_sound(f);
+}
+
+/* A slice that has done nothing in its time still goes on: time is no way to stand still. */
+static void every_slice_goes_on(void **state) {
+    struct fixture *f = *state;
+    struct batch *b = batch_at(1000);
+    for (int i = 0; i < 400; i++) {
+        char id[16];
+        snprintf(id, sizeof id, "t%d", i);
+        full_trace(b, id, 20);
+    }
+    write_one(f, b);
+    bool more = true;
+    for (int64_t last = 8400; more;) {
+        int64_t start = clock_mono_ns();
+        assert_int_equal(f->store.ops->retain(&f->store, RETAIN_TRACES, 2000, &more, &f->err), XT_OK);
+        int64_t took = clock_mono_ns() - start, left = rows(f, "trace") + rows(f, "obs");
+        assert_true(left < last || !more);
+        if (last - left > 400) /* beyond the first trace and chunk it stopped in time; a busy machine may add to it */
+            assert_true(took < 2 * NS_PER_SEC);
+        last = left;
+    }
+    assert_empty(f);
 }
 
 /* Numbers are not used again, not even after a restart. */
@@ -230,7 +304,8 @@ int main(void) {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, fixture_setup, fixture_teardown)
     const struct CMUnitTest tests[] = {
         TEST(nothing_to_do),        TEST(by_age),          TEST(large_trace),         TEST(trash_survives_a_restart),
-        TEST(clock_that_ran_ahead), TEST(numbers_are_new), TEST(other_projects_stay), TEST(memory_runs_out),
+        TEST(clock_that_ran_ahead), TEST(many_ran_ahead),  TEST(every_slice_goes_on), TEST(numbers_are_new),
+        TEST(other_projects_stay),  TEST(memory_runs_out),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -286,6 +286,7 @@ static void sqlite_stats(struct store *s, struct store_stats *ret) {
         .read_errors = atomic_load_explicit(&e->read_errors, memory_order_relaxed),
         .read_timeouts = atomic_load_explicit(&e->read_timeouts, memory_order_relaxed),
     };
+    ret->removed_traces = atomic_load_explicit(&e->removed_traces, memory_order_relaxed);
     checkpoint_counts(e->ckpt, &ret->checkpoints, &ret->checkpoint_errors);
 }
 

@@ -87,7 +87,7 @@ struct sqlite_store {
     pthread_cond_t pool_cv;  /* monotonic clock */
     uint64_t hash_key[2];    /* of index entries, from state */
     /* Counters, relaxed: statistics only. */
-    _Atomic uint64_t reads, read_errors, read_timeouts;
+    _Atomic uint64_t reads, read_errors, read_timeouts, removed_traces;
 };
 static inline struct sqlite_store *engine_of(struct store *s) { return (struct sqlite_store *)s->engine; }
 

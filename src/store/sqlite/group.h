@@ -59,7 +59,19 @@ struct trace_state {
     struct map model_map; /* when there are many */
 };
 
+/* Where retention of traces is (retain.c). */
+struct retain_round {
+    bool active;
+    int64_t cutoff;
+    int64_t at;     /* traces up to this number have been looked at */
+    bool beyond;    /* past the first run of young ones */
+    int64_t run;    /* young ones in a row, until then */
+    int64_t left;   /* beyond: to be looked at yet */
+    int64_t resume; /* where the round before ended */
+};
+
 struct write_state {
+    struct retain_round retain;
     int64_t next_tseq, next_pid;
     bool known;         /* they are those of the file */
     uint64_t group;     /* number of the transaction, in this process */

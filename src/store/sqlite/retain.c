@@ -3,14 +3,20 @@
  *  1. A trace goes whole from every list, look-up and rollup in one transaction. Its observations go with it, or, when
  *     they are many, slice by slice afterwards: until then `trash` names it. No reader looks at observations without
  *     their trace, and a trace that is written again gets a new number.
- *  2. Numbers of traces follow createdAt but for clocks that jump and requests that overtake: the oldest numbers are
- *     looked at, YOUNG_MAX younger ones among them are passed over. */
+ *  2. Numbers of traces follow createdAt but for clocks that jump and requests that overtake. A round begins with the
+ *     oldest numbers and passes over young traces until RETAIN_YOUNG_RUN of them stand in a row. Then it looks at
+ *     RETAIN_LOOK more, beginning where the round before it ended: so no number of young traces hides old ones for ever.
+ *  3. A slice works for SLICE_NS, then it commits; how much that is follows from the machine and what else runs on it. At
+ *     least one trace or DRAIN_CHUNK observations go, so that there is an end. */
+#include "store/limits.h"
 #include "store/sqlite/group.h"
 #include "store/sqlite/scan.h"
 
+#define SLICE_NS (4 * INT64_C(1000000)) /* the commit comes on top */
 #define SLICE_TRACES 100
 #define SLICE_OBSERVATIONS 2000
-#define YOUNG_MAX 1000
+#define SLICE_LOOK 2000 /* traces looked at */
+#define DRAIN_CHUNK 200
 
 struct gone_obs {
     struct str oid;
@@ -19,8 +25,9 @@ struct gone_obs {
 
 struct slice {
     struct group g;        /* arena, connection, folded rollups */
-    struct gone_obs *list; /* room for SLICE_OBSERVATIONS */
-    int64_t cutoff;
+    struct gone_obs *list; /* room for DRAIN_CHUNK */
+    int64_t until;         /* monotonic ns */
+    struct retain_round round;
     int64_t traces[SLICE_TRACES];
     size_t n;
     int64_t room; /* observations that may still be removed */
@@ -29,6 +36,8 @@ struct slice {
     int64_t gone; /* latest timestamp of what was removed */
     bool more;
 };
+
+static bool in_time(const struct slice *s) { return clock_mono_ns() < s->until; }
 
 /* ---- observations ---- */
 
@@ -47,8 +56,8 @@ static enum xt_code drop_obs(struct slice *s, int64_t tseq, const struct gone_ob
     return conn_run(c, st, "retention", err);
 }
 
-/* The next observations of the trace, at most as many as there is room for. */
-static enum xt_code next_obs(struct slice *s, int64_t tseq, size_t *ret_n, struct xt_err *err) {
+/* The next observations of the trace. */
+static enum xt_code next_obs(struct slice *s, int64_t tseq, int64_t limit, size_t *ret_n, struct xt_err *err) {
     struct conn *c = s->g.c;
     int rc = SQLITE_DONE;
     bool ok = true;
@@ -56,7 +65,7 @@ static enum xt_code next_obs(struct slice *s, int64_t tseq, size_t *ret_n, struc
     if (!st)
         return c->failed;
     sqlite3_bind_int64(st, 1, tseq);
-    sqlite3_bind_int64(st, 2, s->room);
+    sqlite3_bind_int64(st, 2, limit);
     *ret_n = 0;
     while (ok && (rc = sqlite3_step(st)) == SQLITE_ROW) {
         struct gone_obs *o = &s->list[(*ret_n)++];
@@ -71,14 +80,19 @@ static enum xt_code next_obs(struct slice *s, int64_t tseq, size_t *ret_n, struc
     return rc == SQLITE_DONE ? XT_OK : conn_fail(c, rc, "retention", err);
 }
 
-/* Removes observations of a trace that is gone; *ret_left: some are left. */
+/* Removes observations of a trace that is gone, as long as there is time and room; *ret_left: some may be left. */
 static enum xt_code drain(struct slice *s, int64_t tseq, bool *ret_left, struct xt_err *err) {
-    size_t n = 0;
-    enum xt_code code = s->room > 0 ? next_obs(s, tseq, &n, err) : XT_OK;
-    for (size_t i = 0; i < n && code == XT_OK; i++)
-        code = drop_obs(s, tseq, &s->list[i], err);
-    *ret_left = (int64_t)n == s->room;
-    s->room -= (int64_t)n;
+    enum xt_code code = XT_OK;
+    *ret_left = true;
+    for (bool first = true; code == XT_OK && *ret_left && s->room > 0 && (first || in_time(s)); first = false) {
+        const int64_t limit = s->room < DRAIN_CHUNK ? s->room : DRAIN_CHUNK;
+        size_t n = 0;
+        code = next_obs(s, tseq, limit, &n, err);
+        for (size_t i = 0; i < n && code == XT_OK; i++)
+            code = drop_obs(s, tseq, &s->list[i], err);
+        *ret_left = (int64_t)n == limit;
+        s->room -= (int64_t)n;
+    }
     return code;
 }
 
@@ -117,29 +131,61 @@ static enum xt_code drain_trash(struct slice *s, struct xt_err *err) {
 
 /* ---- traces ---- */
 
+/* A young trace was passed over. False: this round looks no further. */
+static bool pass_over(struct retain_round *r) {
+    if (r->beyond)
+        return --r->left > 0;
+    if (++r->run < RETAIN_YOUNG_RUN)
+        return true;
+    r->beyond = true;
+    r->left = RETAIN_LOOK;
+    if (r->resume > r->at)
+        r->at = r->resume;
+    return r->left > 0;
+}
+
+/* Collects what is too old, from round.at on; that moves past what is young. Ends the round at the end of the table, and
+ * when enough young ones were looked at. */
 static enum xt_code find_old(struct slice *s, struct xt_err *err) {
     struct conn *c = s->g.c;
-    int64_t young = 0, observations = 0;
-    int rc;
-    sqlite3_stmt *st = conn_stmt(c, SQL_TRACE_OLDEST, err);
-    if (!st)
-        return c->failed;
-    sqlite3_bind_int64(st, 1, 0);
-    sqlite3_bind_int64(st, 2, SLICE_TRACES + YOUNG_MAX + 1);
-    while ((rc = sqlite3_step(st)) == SQLITE_ROW && young < YOUNG_MAX) {
-        if (sqlite3_column_int64(st, 1) >= s->cutoff) {
-            young++;
-            continue;
+    struct retain_round *r = &s->round;
+    int64_t observations = 0;
+    int rc = SQLITE_ROW;
+    bool jumps = true;
+    for (int looked = 0; jumps && rc == SQLITE_ROW && looked < SLICE_LOOK;) {
+        sqlite3_stmt *st = conn_stmt(c, SQL_TRACE_OLDEST, err);
+        if (!st)
+            return c->failed;
+        sqlite3_bind_int64(st, 1, r->at);
+        sqlite3_bind_int64(st, 2, SLICE_LOOK);
+        jumps = false;
+        for (; !jumps && r->active && looked < SLICE_LOOK && (rc = sqlite3_step(st)) == SQLITE_ROW; looked++) {
+            const int64_t tseq = sqlite3_column_int64(st, 0);
+            if (sqlite3_column_int64(st, 1) < r->cutoff) {
+                if (s->n == SLICE_TRACES || observations >= s->room)
+                    break;
+                s->traces[s->n++] = tseq;
+                observations += sqlite3_column_int64(st, 2);
+                r->run = 0;
+                continue;
+            }
+            if (s->n > 0)
+                break; /* the next slice begins here, or at what this one leaves */
+            r->at = tseq;
+            r->active = pass_over(r);
+            jumps = r->at != tseq;
         }
-        if (s->n == SLICE_TRACES || observations >= s->room) {
-            s->more = true;
+        sqlite3_reset(st);
+        if (!r->active)
             break;
-        }
-        s->traces[s->n++] = sqlite3_column_int64(st, 0);
-        observations += sqlite3_column_int64(st, 2);
     }
-    sqlite3_reset(st);
-    return rc == SQLITE_DONE || rc == SQLITE_ROW ? XT_OK : conn_fail(c, rc, "retention", err);
+    if (rc != SQLITE_DONE && rc != SQLITE_ROW)
+        return conn_fail(c, rc, "retention", err);
+    if (rc == SQLITE_DONE && s->n == 0)
+        r->active = false;
+    if (!r->active)
+        r->resume = rc == SQLITE_DONE ? 0 : r->at;
+    return XT_OK;
 }
 
 static enum xt_code drop_shares(struct slice *s, struct trace_state *t, struct xt_err *err) {
@@ -178,14 +224,17 @@ static enum xt_code remove_trace(struct slice *s, int64_t tseq, struct xt_err *e
 }
 
 static enum xt_code remove_slice(struct slice *s, struct xt_err *err) {
-    s->list = arena_new(s->g.a, struct gone_obs, SLICE_OBSERVATIONS);
+    s->list = arena_new(s->g.a, struct gone_obs, DRAIN_CHUNK);
     if (!s->list)
         return no_memory(err);
     enum xt_code code = drain_trash(s, err);
-    if (code == XT_OK && s->room > 0)
+    if (code == XT_OK && !s->more)
         code = find_old(s, err);
-    for (size_t i = 0; i < s->n && code == XT_OK; i++)
+    for (size_t i = 0; i < s->n && code == XT_OK && (i == 0 || (s->room > 0 && in_time(s))); i++) {
         code = remove_trace(s, s->traces[i], err);
+        s->round.at = s->traces[i];
+    }
+    s->more = s->more || s->round.active;
     if (code == XT_OK)
         code = payload_drops_end(s->g.c, &s->drops, err);
     if (code == XT_OK && s->removed > 0)
@@ -194,7 +243,9 @@ static enum xt_code remove_slice(struct slice *s, struct xt_err *err) {
 }
 
 enum xt_code sqlite_retain_traces(struct sqlite_store *e, int64_t cutoff, bool *ret_more, struct xt_err *err) {
-    struct slice s = { .cutoff = cutoff, .room = SLICE_OBSERVATIONS };
+    struct slice s = { .room = SLICE_OBSERVATIONS, .until = clock_mono_ns() + SLICE_NS, .round = e->ws->retain };
+    if (!s.round.active || s.round.cutoff != cutoff)
+        s.round = (struct retain_round){ .active = true, .cutoff = cutoff, .resume = s.round.resume };
     enum xt_code code = conn_begin(&e->writer, true, err);
     if (code != XT_OK)
         return code;
@@ -205,7 +256,10 @@ enum xt_code sqlite_retain_traces(struct sqlite_store *e, int64_t cutoff, bool *
     else
         conn_rollback(&e->writer);
     arena_reset(&e->ws->arena);
-    if (code == XT_OK)
+    if (code == XT_OK) {
+        e->ws->retain = s.round;
+        atomic_fetch_add_explicit(&e->removed_traces, s.removed, memory_order_relaxed);
         *ret_more = s.more;
+    }
     return code;
 }
