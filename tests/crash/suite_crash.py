@@ -32,7 +32,7 @@ SEED = int(os.environ.get("XTRACE_TEST_SEED", "0")) or random.randrange(1 << 30)
 BLOCK = 5           # rounds a test, and a day
 FRESH = 50          # rounds after which a new directory is begun
 if T.sanitized and not T.long:      # with hashes of 9 bits a deep check is quadratic in what is stored
-    ROUNDS, FRESH = min(ROUNDS, 15), 5 if T.slow > 3 else 15
+    ROUNDS, FRESH = (min(ROUNDS, 10), 5) if T.slow > 3 else (min(ROUNDS, 15), 15)
 SECONDS = 0.7       # at most so long a round writes
 KEPT_DAYS = 2
 rng = random.Random(SEED)
