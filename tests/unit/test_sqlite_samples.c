@@ -293,6 +293,39 @@ static void commit_that_landed(void **state) {
     sound(f);
 }
 
+static int interrupt_row(unsigned what, void *db, void *statement, void *unused) {
+    (void)what, (void)statement, (void)unused;
+    sqlite3_interrupt(db);
+    return 0;
+}
+
+/* As above, and the second reading breaks off behind the row: it is not there twice after the third. */
+static void reading_that_failed(void **state) {
+    struct fixture *f = *state;
+    struct sqlite_store *e = engine_of(&f->store);
+    struct series_query q = series_of_name("m");
+    for (int i = 1; i <= 2; i++) {
+        struct batch *b = sample_batch(1);
+        sample_add(b, "m", "", i, i);
+        struct batch_part part = { .b = b, .sample_to = 1 };
+        assert_int_equal(samples_ready(e, &f->err), XT_OK);
+        assert_int_equal(conn_begin(&e->writer, true, &f->err), XT_OK);
+        assert_int_equal(samples_add(e, &part, &f->err), XT_OK);
+        assert_int_equal(samples_log(e, &f->err), XT_OK);
+        assert_int_equal(conn_commit(&e->writer, &f->err), XT_OK);
+        samples_end(e, i == 1);
+        batch_free(b);
+    }
+    sqlite3_trace_v2(e->writer.db, SQLITE_TRACE_ROW, interrupt_row, e->writer.db);
+    assert_int_not_equal(samples_loaded(e, &f->err), XT_OK);
+    read_is(f, &q, "{} 0=1; latest=0");
+    sqlite3_trace_v2(e->writer.db, 0, NULL, NULL);
+    assert_int_equal(samples_loaded(e, &f->err), XT_OK);
+    assert_int_equal(samples_hot(e->samples->now)->n.points, 2);
+    read_is(f, &q, "{} 0=3; latest=0");
+    sound(f);
+}
+
 /* Many label sets, twice over: each is one series. */
 static void many_sets(void **state) {
     struct fixture *f = *state;
@@ -726,11 +759,13 @@ static void retention_between_writes(void **state) {
 int main(void) {
 #define OPEN(t) cmocka_unit_test_setup_teardown(t, fixture_setup, fixture_teardown)
     const struct CMUnitTest tests[] = {
-        OPEN(write_and_read),     OPEN(hostile_labels), OPEN(names),          OPEN(no_identity),
-        OPEN(extreme_values),     OPEN(parts),          OPEN(failed_commits), OPEN(commit_that_landed),
-        OPEN(many_sets),          OPEN(huge_labels),    OPEN(deadline),       OPEN(without_memory),
-        OPEN(same_answers),       OPEN(ends_in_seals),  OPEN(replaced),       OPEN(damaged_log),
-        OPEN(damaged_generation), OPEN(retention),      OPEN(absurd_time),    OPEN(retention_between_writes),
+        OPEN(write_and_read), OPEN(hostile_labels),     OPEN(names),
+        OPEN(no_identity),    OPEN(extreme_values),     OPEN(parts),
+        OPEN(failed_commits), OPEN(commit_that_landed), OPEN(reading_that_failed),
+        OPEN(many_sets),      OPEN(huge_labels),        OPEN(deadline),
+        OPEN(without_memory), OPEN(same_answers),       OPEN(ends_in_seals),
+        OPEN(replaced),       OPEN(damaged_log),        OPEN(damaged_generation),
+        OPEN(retention),      OPEN(absurd_time),        OPEN(retention_between_writes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -214,10 +214,14 @@ static enum xt_code resync(struct sqlite_store *e, struct xt_err *err) {
             samples_version_set(e, v);
     } else {
         struct samples_log r = { .v = s->now, .last = s->row };
+        struct hot_mark mark;
+        hot_mark(samples_hot(s->now), &mark);
         code = replay_from(&r, &e->writer, s->row, err);
         if (code == XT_OK) {
             hot_publish_points(samples_hot(s->now));
             s->row = r.last;
+        } else {
+            hot_cut(samples_hot(s->now), &mark); /* the next try reads the rows once more */
         }
     }
     s->suspect = code != XT_OK;

@@ -214,7 +214,8 @@ static enum xt_code gens_read(struct series_read *r, struct xt_err *err) {
         const struct gen_dir d = { sqlite3_column_int64(st, 0), sqlite3_column_int64(st, 1),
                                    sqlite3_column_int64(st, 2), sqlite3_column_int64(st, 3),
                                    sqlite3_column_int64(st, 4) };
-        if (d.gen < 1 || d.first < 0 || d.parts < 1 || d.first + d.parts > SEAL_PACKS_MAX || d.rows > SEAL_PACKS_MAX)
+        if (d.gen < 1 || d.first < 0 || d.parts < 1 || d.parts > SEAL_PACKS_MAX || d.first > SEAL_PACKS_MAX - d.parts ||
+            d.rows > SEAL_PACKS_MAX)
             code = xt_fail(err, XT_ESTORE, "the directory of a generation of samples is damaged");
         else
             code = gen_read(r, &d, err);
