@@ -560,7 +560,7 @@ def _():
 def _():
     root = T.tmp()
     env = {k: v for k, v in os.environ.items() if not k.startswith("MAKE")}
-    got = subprocess.run(["make", "-s", "-C", SOURCE, "BUILD=" + os.path.join(root, "build"), "PREFIX=" + root, "install"],
+    got = subprocess.run(["make", "-s", "-C", SOURCE, "MODE=release", "BUILD=" + os.path.join(root, "build"), "PREFIX=" + root, "install"],
                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=env, timeout=150 * T.slow)
     must(got.returncode == 0, lambda: got.stdout.decode()[-2000:])
     for f in ("include/xtrace.h", "lib/libxtrace.so.0", "lib/libxtrace.a", "lib/pkgconfig/xtrace.pc",
