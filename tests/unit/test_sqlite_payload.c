@@ -44,7 +44,7 @@ static void write_chats(struct fixture *f, const char *prefix, int n, uint64_t s
     for (int i = 0; i < n; i++) {
         char id[32];
         snprintf(id, sizeof id, "%s%d", prefix, i);
-        add_obs(b, id, "step")->input = chat(b, &seed);
+        add_obs(b, id, id)->input = chat(b, &seed);
     }
     write_one(f, b);
 }
@@ -290,7 +290,7 @@ static void nothing_to_learn(void **state) {
         for (int k = 0; k < 200; k++)
             p[k] = (char)(next_random(&x) >> 20);
         p[0] = '"';
-        add_obs(b, id, "o")->input = (struct str){ p, 200 };
+        add_obs(b, id, id)->input = (struct str){ p, 200 };
     }
     write_one(f, b);
     assert_int_equal(learn(f), 0);

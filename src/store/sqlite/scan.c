@@ -175,7 +175,7 @@ static enum xt_code count_rows(struct sqlite_store *e, struct conn *c, const str
 /* Traces between two hours or days, without a name or of one, that match label and environment. */
 static enum xt_code count_rollups(struct conn *c, const struct trace_filter *f, int64_t span, int64_t first,
                                   int64_t last, int64_t *ret, struct xt_err *err) {
-    int rc;
+    int rc = SQLITE_DONE;
     bool named = str_has(f->name);
     sqlite3_stmt *st = conn_stmt(c, named ? SQL_ROLLUP_TRACE_NAMED : SQL_ROLLUP_TRACE_RANGE, err);
     if (!st)
