@@ -489,7 +489,7 @@ static void many_values(void **state) {
         do {
             uint32_t groups[4];
             for (int g = 0; g < 4; g++) {
-                char text[8];
+                char text[16];
                 snprintf(text, sizeof text, "%d", g);
                 struct label l = { STR_LIT("k"), str_c(text) };
                 groups[g] = series_sink_set(s, &l, 1);

@@ -98,7 +98,7 @@ static enum xt_code read_runs(struct conn *c, struct index *ix, const struct ix_
     size_t room = 0;
     if (!st) {
         set_unref(s);
-        return s ? c->failed : out_of_memory(err);
+        return s && c->failed != XT_OK ? c->failed : out_of_memory(err);
     }
     while (code == XT_OK && (rc = sqlite3_step(st)) == SQLITE_ROW) {
         if (s->nruns == room) {

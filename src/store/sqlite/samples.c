@@ -287,8 +287,10 @@ enum xt_code samples_log(struct sqlite_store *e, struct xt_err *err) {
 
 void samples_end(struct sqlite_store *e, bool committed) {
     struct sample_state *s = e->samples;
+    if (!s->now) /* then nothing was added either */
+        return;
     if (!committed)
-        s->suspect = s->now != NULL;
+        s->suspect = true;
     if (!s->open)
         return;
     struct hot *h = samples_hot(s->now);

@@ -28,11 +28,11 @@ struct old_gen {
 };
 
 static enum xt_code next_gen(struct conn *c, struct old_gen *ret, struct xt_err *err) {
+    *ret = (struct old_gen){ 0, 0, 0 };
     sqlite3_stmt *st = conn_stmt(c, SQL_MGEN_SWEEP, err);
     if (!st)
         return c->failed;
     int rc = sqlite3_step(st);
-    *ret = (struct old_gen){ 0, 0, 0 };
     if (rc == SQLITE_ROW)
         *ret =
             (struct old_gen){ sqlite3_column_int64(st, 0), sqlite3_column_int64(st, 1), sqlite3_column_int64(st, 2) };
@@ -42,7 +42,7 @@ static enum xt_code next_gen(struct conn *c, struct old_gen *ret, struct xt_err 
 
 /* Removes some parts without younger points; *ret_n: how many. */
 static enum xt_code drop_parts(struct conn *c, const struct old_gen *g, size_t *ret_n, struct xt_err *err) {
-    int64_t keys[STEP_PARTS], points[STEP_PARTS];
+    int64_t keys[STEP_PARTS] = { 0 }, points[STEP_PARTS] = { 0 };
     sqlite3_stmt *st = conn_stmt(c, SQL_MPACK_OLD, err);
     if (!st)
         return c->failed;
@@ -71,7 +71,7 @@ static enum xt_code drop_parts(struct conn *c, const struct old_gen *g, size_t *
 
 /* A bounded part of one generation. */
 static enum xt_code sweep(struct conn *c, const struct old_gen *g, struct xt_err *err) {
-    size_t n = 0;
+    size_t n = 0; /* parts removed */
     enum xt_code code = drop_parts(c, g, &n, err);
     if (code != XT_OK || n == STEP_PARTS)
         return code;
