@@ -42,7 +42,7 @@ static void set_msg(struct xt_err *err, const char *text, size_t n) {
     err->msg[len] = '\0';
 }
 
-enum xt_code xt_fail(struct xt_err *err, enum xt_code code, const char *fmt, ...) {
+enum xt_code(xt_fail)(struct xt_err *err, enum xt_code code, const char *fmt, ...) {
     if (!err) {
         return code;
     }

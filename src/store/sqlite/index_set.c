@@ -98,7 +98,7 @@ static enum xt_code read_runs(struct conn *c, struct index *ix, const struct ix_
     size_t room = 0;
     if (!st) {
         set_unref(s);
-        return s && c->failed != XT_OK ? c->failed : out_of_memory(err);
+        return s ? c->failed : out_of_memory(err);
     }
     while (code == XT_OK && (rc = sqlite3_step(st)) == SQLITE_ROW) {
         if (s->nruns == room) {
@@ -138,7 +138,7 @@ static enum xt_code read_set(struct conn *c, struct index *ix, const struct ix_s
                              struct ix_set **ret, struct xt_err *err) {
     struct ix_set *s = NULL;
     enum xt_code code = read_runs(c, ix, known, &s, err);
-    if (code != XT_OK)
+    if (code != XT_OK || !s)
         return code;
     s->version = f->version;
     s->sealed = f->sealed;
@@ -214,7 +214,7 @@ enum xt_code view_pin_file(struct conn *c, struct ix_view **ret, struct xt_err *
         set_unref(s);
         s = own;
     }
-    if (code != XT_OK)
+    if (code != XT_OK || !s)
         return code;
     v->set = s;
     v->has_gone = f.has_gone;

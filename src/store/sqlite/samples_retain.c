@@ -16,7 +16,7 @@ static enum xt_code run_3(struct conn *c, enum sql_id id, int64_t a, int64_t b, 
     if (!st)
         return c->failed;
     const int64_t values[] = { a, b, d };
-    for (int i = 0; i < sqlite3_bind_parameter_count(st); i++)
+    for (int i = 0; i < 3 && i < sqlite3_bind_parameter_count(st); i++)
         sqlite3_bind_int64(st, i + 1, values[i]);
     return conn_run(c, st, "retention", err);
 }
