@@ -108,9 +108,9 @@ else
 $(error MODE must be release, debug, asan, tsan or fuzz, not "$(MODE)")
 endif
 
-PKGS     := libmicrohttpd sqlite3 libzstd zlib simdjson gnutls
+PKGS     := libmicrohttpd sqlite3 libpq libzstd zlib simdjson gnutls
 # The fallback serves machines without pkg-config; `help` and `clean` must work on those too.
-LIBS     ?= $(or $(shell $(PKG_CONFIG) --libs $(PKGS) 2>/dev/null),-lmicrohttpd -lsqlite3 -lzstd -lz -lsimdjson -lgnutls)
+LIBS     ?= $(or $(shell $(PKG_CONFIG) --libs $(PKGS) 2>/dev/null),-lmicrohttpd -lsqlite3 -lpq -lzstd -lz -lsimdjson -lgnutls)
 PKG_INC  := $(shell $(PKG_CONFIG) --cflags $(PKGS) 2>/dev/null)
 
 # assert() stays on in every mode: it guards against our own bugs, and costs nothing that was measured.
