@@ -4,6 +4,7 @@
 #include "trace_fixture.h"
 
 #include "json/json_merge.h"
+#include "store/fold/rollup_fold.h"
 
 #define MODEL_TRACES 1024
 #define MODEL_OBS 24

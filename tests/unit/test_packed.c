@@ -8,7 +8,7 @@
 
 #include <cmocka.h>
 
-#include "store/sqlite/packed.h"
+#include "store/fold/packed.h"
 
 static struct observation nothing(void) {
     struct observation o;

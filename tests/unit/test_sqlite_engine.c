@@ -552,8 +552,6 @@ static void sums(void **state) {
     assert_true(hi == INT64_MAX && lo == (int64_t)unit - 1);
     sum_split(unit * INT64_MIN - 1, &hi, &lo);
     assert_true(hi == INT64_MIN && lo == 0);
-    assert_true(sum_to_i64((__int128)INT64_MAX + 1) == INT64_MAX && sum_to_i64((__int128)INT64_MIN - 1) == INT64_MIN);
-    assert_true(sum_to_i64(-5) == -5);
 }
 
 /* Values of an independent SipHash-2-4: stored hashes must mean the same on every machine and in every version. */

@@ -129,7 +129,6 @@ double col_f64(sqlite3_stmt *st, int i);
 /* 128-bit sums as two columns (schema comment): value = hi * 10^18 + lo. */
 void sum_split(__int128 v, int64_t *ret_hi, int64_t *ret_lo); /* saturates */
 __int128 sum_join(int64_t hi, int64_t lo);
-int64_t sum_to_i64(__int128 v); /* saturates */
 /* Keyed hash of index entries: SipHash of kind, project and key with the store's hash_key. */
 int64_t key_hash(const struct sqlite_store *e, unsigned kind, int64_t project, struct str key);
 /* ---- index.c, the writer's thread; index_unpin: whoever uses the connection ---- */

@@ -1,13 +1,11 @@
-/* flush.c -- writes what a group folded: payloads, observations, traces, their index entries and their shares of the
- * rollups. Everything follows from `before` and `now` of group.h; a row is written once. */
+/* flush.c -- writes what a group folded: payloads, observations, traces, their index entries, sums by model and their shares
+ * of the rollups. What changes is said by the fold; a row is written once. */
 #include <stdlib.h>
-#include <string.h>
 
+#include "store/fold/packed.h"
 #include "store/sqlite/group.h"
-#include "store/sqlite/packed.h"
 
 #define REST_INLINE_BYTES 700 /* beyond, a row of a WITHOUT ROWID table spills to pages of its own */
-#define FEW_MODELS 8
 
 /* ---- payloads ---- */
 
@@ -56,27 +54,24 @@ static enum xt_code settle_packs(struct group *g, struct xt_err *err) {
     return code;
 }
 
-/* A text that merging made is compressed here. */
-static enum xt_code put_merged(struct group *g, int64_t *pid, struct str text, struct xt_err *err) {
-    struct stored z = { .part = 0 };
-    return payload_encode(&g->ws->codec, g->a, text, &z.z) ? put_payload(g, pid, text, z, err) : no_memory(err);
+static enum xt_code put_texts(struct group *g, int64_t pid[PAYLOADS], const struct fold_text texts[PAYLOADS],
+                              struct xt_err *err) {
+    enum xt_code code = XT_OK;
+    for (int i = 0; i < PAYLOADS && code == XT_OK; i++) {
+        struct stored z = texts[i].z;
+        if (!str_has(texts[i].text))
+            continue;
+        if (texts[i].remade) { /* merging made it: it is compressed here */
+            z = (struct stored){ .part = 0 };
+            if (!payload_encode(&g->ws->codec, g->a, texts[i].text, &z.z))
+                return no_memory(err);
+        }
+        code = put_payload(g, &pid[i], texts[i].text, z, err);
+    }
+    return code;
 }
 
 /* ---- observations ---- */
-
-static enum xt_code put_obs_payloads(struct group *g, struct obs_state *o, struct xt_err *err) {
-    const struct observation *v = o->v;
-    enum xt_code code = XT_OK;
-    if (str_has(v->input))
-        code = put_payload(g, &o->pid[PAYLOAD_INPUT], v->input, v->input_z, err);
-    if (code == XT_OK && str_has(v->output))
-        code = put_payload(g, &o->pid[PAYLOAD_OUTPUT], v->output, v->output_z, err);
-    if (code != XT_OK || !str_has(v->metadata) || str_eq(v->metadata, o->metadata_known))
-        return code;
-    if (o->metadata_remade)
-        return put_merged(g, &o->pid[PAYLOAD_METADATA], v->metadata, err);
-    return put_payload(g, &o->pid[PAYLOAD_METADATA], v->metadata, v->metadata_z, err);
-}
 
 /* Packs the rare fields; a long blob goes out of line and *ret is absent. */
 static enum xt_code put_rest(struct group *g, struct obs_state *o, const struct observation *v, struct str *ret,
@@ -109,26 +104,13 @@ static enum xt_code write_obs(struct group *g, enum sql_id id, const struct obs_
 }
 
 static enum xt_code put_obs_row(struct group *g, const struct trace_state *t, struct obs_state *o, struct xt_err *err) {
-    struct obs_rec r = { .tseq = t->now.tseq,
-                         .project = t->now.project,
-                         .created = o->created,
-                         .updated = o->updated,
-                         .cost_source =
-                             o->cost_source == COST_GIVEN && o->v->cost_total_parts ? COST_PARTS : o->cost_source,
-                         .price = o->price,
-                         .v = *o->v };
+    struct obs_rec r;
     struct str rest = STR_NONE;
-    if (!str_has(r.v.type))
-        r.v.type = STR_LIT("GENERATION");
-    if (!str_has(r.v.project_label))
-        r.v.project_label = o->default_label;
-    if (str_eq_c(r.v.environment, "default"))
-        r.v.environment = STR_NONE; /* what absence means: obs_rec readers say so */
+    fold_observation_row(t, o, &r);
     enum xt_code code = put_rest(g, o, &r.v, &rest, err);
     if (code != XT_OK)
         return code;
     r.prest = o->prest;
-    memcpy(r.pid, o->pid, sizeof r.pid);
     if (!o->stored)
         return write_obs(g, SQL_OBS_ADD, &r, rest, err);
     code = write_obs(g, SQL_OBS_SET, &r, rest, err);
@@ -137,36 +119,7 @@ static enum xt_code put_obs_row(struct group *g, const struct trace_state *t, st
     return code;
 }
 
-/* ---- shares ---- */
-
-static struct tmodel *find_model(struct trace_state *t, struct str model) {
-    if (t->nmodels > FEW_MODELS)
-        return map_get(&t->model_map, model);
-    for (struct tmodel *m = t->models; m; m = m->next)
-        if (str_eq(m->model, model))
-            return m;
-    return NULL;
-}
-
-/* Adds an entry; past FEW_MODELS the map knows them all. `model` must live as long as the group. */
-static struct tmodel *add_model(struct group *g, struct trace_state *t, struct str model) {
-    struct tmodel *m = arena_new(g->a, struct tmodel, 1);
-    if (!m)
-        return NULL;
-    m->model = model;
-    m->next = t->models;
-    t->models = m;
-    t->nmodels++;
-    if (t->nmodels == FEW_MODELS + 1) {
-        map_init(&t->model_map, g->a);
-        for (struct tmodel *i = t->models; i; i = i->next)
-            if (!map_put(&t->model_map, i->model, i))
-                return NULL;
-    } else if (t->nmodels > FEW_MODELS && !map_put(&t->model_map, model, m)) {
-        return NULL;
-    }
-    return m;
-}
+/* ---- sums ---- */
 
 enum xt_code trace_models_load(struct group *g, struct trace_state *t, struct xt_err *err) {
     sqlite3_stmt *st = conn_stmt(g->c, SQL_TMODEL_OF, err);
@@ -176,56 +129,32 @@ enum xt_code trace_models_load(struct group *g, struct trace_state *t, struct xt
     sqlite3_bind_int64(st, 1, t->now.tseq);
     while ((rc = sqlite3_step(st)) == SQLITE_ROW) {
         struct str model = arena_str(g->a, col_str(st, 0));
-        struct tmodel *m = str_has(model) ? add_model(g, t, model) : NULL;
-        if (!m) {
+        struct model_sums sums = { .n = sqlite3_column_int64(st, 1) };
+        model_sums_read(st, 2, &sums);
+        if (!str_has(model) || !fold_model(g->a, t, model, &sums)) {
             sqlite3_reset(st);
             return no_memory(err);
         }
-        m->before.n = sqlite3_column_int64(st, 1);
-        model_sums_read(st, 2, &m->before);
-        m->now = m->before;
     }
     sqlite3_reset(st);
     return rc == SQLITE_DONE ? XT_OK : conn_fail(g->c, rc, "trace", err);
 }
 
-static bool add_model_share(struct group *g, struct trace_state *t, const struct obs_share *s, int sign) {
-    const struct model_sums one = { 1, s->in, s->out, s->total, s->cost };
-    if (!s->generation)
-        return true;
-    struct str model = rollup_text(g->a, s->model);
-    if (!str_has(model))
-        return false;
-    struct tmodel *m = find_model(t, model);
-    if (!m)
-        m = add_model(g, t, model);
-    if (!m)
-        return false;
-    model_sums_add(&m->now, &one, sign);
-    return true;
-}
-
-/* The observation's share of its trace, old one out, new one in. */
-static bool add_share(struct group *g, struct trace_state *t, const struct obs_state *o) {
-    struct trace_rec *n = &t->now;
-    struct obs_share s;
-    obs_share_of(o->v, &s);
-    if (o->stored) {
-        const struct obs_share *b = &o->before;
-        n->ocost -= b->cost;
-        n->ocost_n -= b->cost_known;
-        t->respan = t->respan || (b->start != TIME_NONE && b->start == n->t0 && s.start > b->start) ||
-                    (b->end != TIME_NONE && b->end == n->t1 && s.end < b->end);
+enum xt_code trace_model_put(struct group *g, const struct trace_rec *r, const struct tmodel *m, struct xt_err *err) {
+    bool gone = m->now.n == 0;
+    sqlite3_stmt *st = conn_stmt(g->c, gone ? SQL_TMODEL_DROP : SQL_TMODEL_SET, err);
+    if (!st)
+        return g->c->failed;
+    if (gone) {
+        sqlite3_bind_int64(st, 1, r->tseq);
+        bind_str(st, 2, m->model);
     } else {
-        n->nobs++;
+        sqlite3_bind_int64(st, 1, m->now.n);
+        model_sums_bind(st, 2, &m->now);
+        sqlite3_bind_int64(st, 10, r->tseq);
+        bind_str(st, 11, m->model);
     }
-    n->ocost += s.cost;
-    n->ocost_n += s.cost_known;
-    if (s.start != TIME_NONE && (n->t0 == TIME_NONE || s.start < n->t0))
-        n->t0 = s.start;
-    if (s.end != TIME_NONE && (n->t1 == TIME_NONE || s.end > n->t1))
-        n->t1 = s.end;
-    return (!o->stored || add_model_share(g, t, &o->before, -1)) && add_model_share(g, t, &s, 1);
+    return conn_run(g->c, st, "trace", err);
 }
 
 /* First start and last end among the rows, after they were written. */
@@ -314,46 +243,6 @@ static enum xt_code put_lookups(struct group *g, const struct trace_state *t, st
     return code == XT_OK ? move_posts(g, t, err) : code;
 }
 
-/* ---- rollups ---- */
-
-static bool same_key(const struct trace_rec *a, const struct trace_rec *b) {
-    return time_floor(a->ts, ROLLUP_TICK) == time_floor(b->ts, ROLLUP_TICK) && str_eq(a->label, b->label) &&
-           str_eq(a->env, b->env) && str_eq(a->name, b->name);
-}
-
-static bool fold_rollups(struct group *g, const struct trace_state *t) {
-    bool stays = t->stored && same_key(&t->before, &t->now);
-    if (!stays || t->before.nobs != t->now.nobs || trace_rec_cost(&t->before) != trace_rec_cost(&t->now)) {
-        if ((t->stored && !rollup_trace(&g->rollups, &t->before, -1)) || !rollup_trace(&g->rollups, &t->now, 1))
-            return false;
-    }
-    for (const struct tmodel *m = t->models; m; m = m->next) {
-        if (stays && model_sums_equal(&m->before, &m->now))
-            continue;
-        if (!rollup_model(&g->rollups, t->stored ? &t->before : &t->now, m->model, &m->before, -1) ||
-            !rollup_model(&g->rollups, &t->now, m->model, &m->now, 1))
-            return false;
-    }
-    return true;
-}
-
-enum xt_code trace_model_put(struct group *g, const struct trace_rec *r, const struct tmodel *m, struct xt_err *err) {
-    bool gone = m->now.n == 0;
-    sqlite3_stmt *st = conn_stmt(g->c, gone ? SQL_TMODEL_DROP : SQL_TMODEL_SET, err);
-    if (!st)
-        return g->c->failed;
-    if (gone) {
-        sqlite3_bind_int64(st, 1, r->tseq);
-        bind_str(st, 2, m->model);
-    } else {
-        sqlite3_bind_int64(st, 1, m->now.n);
-        model_sums_bind(st, 2, &m->now);
-        sqlite3_bind_int64(st, 10, r->tseq);
-        bind_str(st, 11, m->model);
-    }
-    return conn_run(g->c, st, "trace", err);
-}
-
 /* ---- traces ---- */
 
 static enum xt_code write_trace(struct group *g, enum sql_id id, const struct trace_rec *r, struct xt_err *err) {
@@ -364,74 +253,55 @@ static enum xt_code write_trace(struct group *g, enum sql_id id, const struct tr
     return conn_run(g->c, st, "trace", err);
 }
 
-static enum xt_code put_trace_payloads(struct group *g, struct trace_state *t, struct xt_err *err) {
-    const struct trace_texts *p = &t->texts;
-    int64_t *pid = t->now.pid;
-    enum xt_code code = XT_OK;
-    for (int i = PAYLOAD_INPUT; i <= PAYLOAD_OUTPUT && code == XT_OK; i++)
-        if (str_has(p->text[i]))
-            code = put_payload(g, &pid[i], p->text[i], p->z[i], err);
-    const struct str metadata = p->text[PAYLOAD_METADATA];
-    if (code != XT_OK || !str_has(metadata) || str_eq(metadata, t->metadata_known))
-        return code;
-    if (t->metadata_remade)
-        return put_merged(g, &pid[PAYLOAD_METADATA], metadata, err);
-    return put_payload(g, &pid[PAYLOAD_METADATA], metadata, p->z[PAYLOAD_METADATA], err);
-}
-
 static enum xt_code put_trace_row(struct group *g, struct trace_state *t, struct xt_err *err) {
-    enum xt_code code = put_trace_payloads(g, t, err);
+    struct fold_text texts[PAYLOADS];
+    fold_trace_texts(t, texts);
+    enum xt_code code = put_texts(g, t->now.pid, texts, err);
     if (code != XT_OK)
         return code;
     if (!t->stored)
         return write_trace(g, SQL_TRACE_ADD, &t->now, err);
-    if (t->touched || t->first)
-        code = write_trace(g, t->touched ? SQL_TRACE_SET : SQL_TRACE_SUMS, &t->now, err);
-    if (code == XT_OK && (t->before.ts != t->now.ts || t->before.ts_source != t->now.ts_source))
+    code = write_trace(g, t->touched ? SQL_TRACE_SET : SQL_TRACE_SUMS, &t->now, err);
+    if (code == XT_OK && t->moved)
         code = write_trace(g, SQL_TRACE_MOVE, &t->now, err);
     return code;
 }
 
-void trace_settle_timestamp(struct trace_rec *r) {
-    if (r->ts_source == TS_EXPLICIT)
-        return;
-    r->ts_source = r->t0 == TIME_NONE ? TS_FIRST_WRITE : TS_EARLIEST_START;
-    r->ts = r->t0 == TIME_NONE ? r->created : r->t0;
+static enum xt_code flush_observation(struct group *g, const struct trace_state *t, struct obs_state *o,
+                                      struct xt_err *err) {
+    struct fold_text texts[PAYLOADS];
+    fold_observation_texts(o, texts);
+    enum xt_code code = put_texts(g, o->pid, texts, err);
+    if (code == XT_OK)
+        code = put_obs_row(g, t, o, err);
+    if (code == XT_OK && !o->stored)
+        code = lookup_add_observation(g->c, t->now.project, o->v->id.key, t->now.tseq, err);
+    return code;
 }
 
 static enum xt_code flush_trace(struct group *g, struct trace_state *t, struct xt_err *err) {
-    bool shares_change = t->stored && (t->first || !same_key(&t->before, &t->now));
-    enum xt_code code = shares_change ? trace_models_load(g, t, err) : XT_OK;
-    for (struct obs_state *o = t->first; o && code == XT_OK; o = o->next) {
-        code = put_obs_payloads(g, o, err);
-        if (code == XT_OK)
-            code = put_obs_row(g, t, o, err);
-        if (code == XT_OK && !o->stored)
-            code = lookup_add_observation(g->c, t->now.project, o->v->id.key, t->now.tseq, err);
-        if (code == XT_OK && !add_share(g, t, o))
-            code = no_memory(err);
-    }
+    enum xt_code code = fold_sums(&g->fold, t, err);
+    for (struct obs_state *o = t->first; o && code == XT_OK; o = o->next)
+        code = flush_observation(g, t, o, err);
     if (code == XT_OK && t->respan)
         code = find_span(g, &t->now, err);
-    if (code != XT_OK)
-        return code;
-    trace_settle_timestamp(&t->now);
-    code = put_trace_row(g, t, err);
+    if (code == XT_OK)
+        code = fold_settle(&g->fold, t, err);
+    if (code == XT_OK)
+        code = put_trace_row(g, t, err);
     if (code == XT_OK)
         code = put_lookups(g, t, err);
     for (const struct tmodel *m = t->models; m && code == XT_OK; m = m->next)
         if (!model_sums_equal(&m->before, &m->now))
             code = trace_model_put(g, &t->now, m, err);
-    if (code == XT_OK && !fold_rollups(g, t))
-        code = no_memory(err);
     return code;
 }
 
 enum xt_code group_flush(struct group *g, struct xt_err *err) {
     enum xt_code code = XT_OK;
-    for (struct trace_state *t = g->first; t && code == XT_OK; t = t->next)
+    for (struct trace_state *t = g->fold.first; t && code == XT_OK; t = t->next)
         code = flush_trace(g, t, err);
     if (code == XT_OK)
         code = settle_packs(g, err);
-    return code == XT_OK ? rollup_flush(&g->rollups, g->c, err) : code;
+    return code == XT_OK ? rollup_flush(&g->fold.rollups, g->c, err) : code;
 }

@@ -5,7 +5,7 @@
  *  2. Nothing is touched when the deep check is content. What is only partly wrong is corrected (sums of traces) or made
  *     anew whole (look-ups, rollups, the file's own indexes).
  *  3. The deep check runs again before the commit: what it still finds is said. */
-#include "store/sqlite/derive.h"
+#include "store/sqlite/days.h"
 
 #define TRACE_BYTES ((size_t)1 << 30)
 #define REPORT_BYTES ((size_t)16 << 20)

@@ -189,7 +189,7 @@ static enum xt_code find_old(struct slice *s, struct xt_err *err) {
 }
 
 static enum xt_code drop_shares(struct slice *s, struct trace_state *t, struct xt_err *err) {
-    struct rollup_fold *f = &s->g.rollups;
+    struct rollup_fold *f = &s->g.fold.rollups;
     enum xt_code code = trace_models_load(&s->g, t, err);
     if (code != XT_OK)
         return code;
@@ -239,7 +239,7 @@ static enum xt_code remove_slice(struct slice *s, struct xt_err *err) {
         code = payload_drops_end(s->g.c, &s->drops, err);
     if (code == XT_OK && s->removed > 0)
         code = lookup_retired(s->g.c, s->gone, err);
-    return code == XT_OK ? rollup_flush(&s->g.rollups, s->g.c, err) : code;
+    return code == XT_OK ? rollup_flush(&s->g.fold.rollups, s->g.c, err) : code;
 }
 
 enum xt_code sqlite_retain_traces(struct sqlite_store *e, int64_t cutoff, bool *ret_more, struct xt_err *err) {

@@ -76,12 +76,6 @@ void sum_split(__int128 v, int64_t *ret_hi, int64_t *ret_lo) {
 
 __int128 sum_join(int64_t hi, int64_t lo) { return (__int128)hi * SUM_UNIT + lo; }
 
-int64_t sum_to_i64(__int128 v) {
-    if (v > INT64_MAX)
-        return INT64_MAX;
-    return v < INT64_MIN ? INT64_MIN : (int64_t)v;
-}
-
 /* ---- SipHash-2-4 of kind, project (eight bytes each) and key ---- */
 
 static inline uint64_t rotl(uint64_t x, int b) { return (x << b) | (x >> (64 - b)); }

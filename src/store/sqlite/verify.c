@@ -1,10 +1,10 @@
 /* verify.c -- the deep self-test of telemetry: what the writer keeps beside the rows (aggregates of a trace, its sums by
  * model, look-ups, rollups, numbers of payloads) is found anew from the rows and compared. Reads only, in the caller's
  * snapshot. A finding is a line of the report; of one kind at most FINDINGS_MAX are written out. Memory is bounded by
- * one trace, and for the rollups by the keys of one day (derive.h). */
+ * one trace, and for the rollups by the keys of one day (days.h). */
 #include <stdio.h>
 
-#include "store/sqlite/derive.h"
+#include "store/sqlite/days.h"
 #include "store/sqlite/scan.h"
 
 #define FINDINGS_MAX 20

@@ -1,7 +1,7 @@
 /* view.c -- see view.h. */
 #include "store/sqlite/view.h"
 
-#include "store/sqlite/packed.h"
+#include "store/fold/packed.h"
 
 #define VIEW_BYTES ((size_t)2 << 30) /* three payloads of the largest size */
 

@@ -3,10 +3,10 @@
  *  1. Absent keeps, given replaces. Usage and cost maps are replaced whole.
  *  2. MERGE_DEEP only: metadata merges by key, tags are united in order of first appearance, `public` stays true.
  *  3. Identity and spelling are the first writer's; a parent is spelled as its child is.
- *  4. Applying records one by one or folding them first gives the same: the group's fold relies on it.
+ *  4. Applying records one by one or folding them first gives the same: fold.h relies on it.
  * Results point into both records and the arena. False: no memory. */
 #pragma once
-#include "store/sqlite/row.h"
+#include "store/fold/record.h"
 
 /* `into->metadata` must hold the known text when `given` merges deeply into it (merge_needs_metadata). */
 bool merge_observation(struct arena *a, struct observation *into, const struct observation *given);

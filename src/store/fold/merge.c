@@ -1,5 +1,5 @@
 /* merge.c -- see merge.h. */
-#include "store/sqlite/merge.h"
+#include "store/fold/merge.h"
 
 #include "base/map.h"
 #include "json/json_merge.h"

@@ -1,5 +1,5 @@
 /* packed.c -- one table of the fields that packed.h keeps; both directions read it. */
-#include "store/sqlite/packed.h"
+#include "store/fold/packed.h"
 
 #include <string.h>
 
