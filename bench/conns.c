@@ -124,7 +124,10 @@ static bool over(const struct load *l, int64_t now) {
 static void start_due(struct load *l) {
     int64_t now = now_mono(), step = (int64_t)((double)modes[l->o.modes[0]].records * (double)NS / l->o.rate);
     while (l->nidle && l->due <= now && !over(l, now) && !l->failed) {
-        start_request(l, l->idle[--l->nidle], l->due);
+        struct conn *c = l->idle[l->idle_first];
+        l->idle_first = (l->idle_first + 1) % CONNS_MAX;
+        l->nidle--;
+        start_request(l, c, l->due);
         l->due += step;
     }
     struct itimerspec t = { .it_value = { l->due / NS, l->due % NS } };
@@ -133,7 +136,7 @@ static void start_due(struct load *l) {
 
 static void next_request(struct load *l, struct conn *c) {
     if (l->o.rate > 0)
-        l->idle[l->nidle++] = c;
+        l->idle[(l->idle_first + l->nidle++) % CONNS_MAX] = c;
     else if (!over(l, now_mono()))
         start_request(l, c, 0);
 }

@@ -55,8 +55,8 @@ struct load {
     struct reader reader; /* its shape is that of the bodies, too */
     struct words words;
     int epoll, timer, signals;
-    struct conn *conns, *idle[CONNS_MAX];
-    size_t nidle;
+    struct conn *conns, *idle[CONNS_MAX]; /* a ring: each gets its turn, or the server closes those that never speak */
+    size_t idle_first, nidle;
     struct tally *tallies;                    /* by mode */
     uint64_t body_bytes;                      /* of the last request */
     uint64_t next_body, sent_requests, acked; /* acked: all 200s */
