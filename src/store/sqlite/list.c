@@ -10,6 +10,27 @@ struct page {
     size_t n;
     int64_t total; /* negative: not known yet */
 };
+/* Who gets the rows. */
+struct show {
+    struct view v;
+    const struct trace_query *q;
+    trace_visitor *visit;
+    void *arg;
+    bool more; /* the visitor wants more */
+};
+
+static enum xt_code show_row(struct show *s, const struct trace_rec *r, struct xt_err *err) {
+    struct trace_row row;
+    if (!s->more)
+        return XT_OK;
+    arena_reset(&s->v.arena);
+    enum xt_code code = view_trace(&s->v, r, s->q->want_io, &row, err);
+    if (code == XT_OK && s->q->want_observations)
+        code = view_observation_ids(&s->v, r->tseq, &row, err);
+    if (code == XT_OK)
+        s->more = s->visit(s->arg, &row);
+    return code;
+}
 
 static void filter_of(const struct trace_query *q, struct trace_filter *ret) {
     *ret = (struct trace_filter){
@@ -45,20 +66,25 @@ static enum xt_code plain_page(struct conn *c, const struct trace_query *q, stru
     return rc == SQLITE_DONE || rc == SQLITE_ROW ? XT_OK : conn_fail(c, rc, "trace", err);
 }
 
-/* By time, each candidate compared with its row; to the end only when nobody else knows the total. */
-static enum xt_code scanned_page(struct sqlite_store *e, struct conn *c, const struct trace_query *q,
-                                 const struct trace_filter *f, struct page *p, struct xt_err *err) {
+/* By time, each candidate compared with its row, which is shown while it is at hand; to the end only when nobody else knows
+ * the total. */
+static enum xt_code scanned_page(struct sqlite_store *e, struct conn *c, const struct trace_filter *f, struct page *p,
+                                 struct show *show, struct xt_err *err) {
+    const struct trace_query *q = show->q;
+    int64_t shown = 0;
     struct trace_scan s;
     struct trace_rec r;
     int64_t at = 0;
     bool found = true;
     enum xt_code code = scan_open(&s, e, c, f, q->descending, err);
-    while (code == XT_OK && (p->total < 0 || (int64_t)p->n < q->limit)) {
+    while (code == XT_OK && (p->total < 0 || shown < q->limit)) {
         code = scan_next(&s, &r, &found, err);
         if (code != XT_OK || !found)
             break;
-        if (at >= q->offset && (int64_t)p->n < q->limit)
-            p->tseq[p->n++] = r.tseq;
+        if (at >= q->offset && shown < q->limit) {
+            code = show_row(show, &r, err);
+            shown++;
+        }
         at++;
     }
     scan_close(&s);
@@ -67,8 +93,22 @@ static enum xt_code scanned_page(struct sqlite_store *e, struct conn *c, const s
     return code;
 }
 
-static enum xt_code find_page(struct sqlite_store *e, struct conn *c, const struct trace_query *q, struct page *p,
+/* The rows of a list of numbers. */
+static enum xt_code show_page(struct conn *c, const struct page *p, struct show *show, struct xt_err *err) {
+    enum xt_code code = XT_OK;
+    for (size_t i = 0; i < p->n && code == XT_OK && show->more; i++) {
+        struct trace_rec r;
+        bool found;
+        code = trace_fetch(c, SQL_TRACE_GET, p->tseq[i], NULL, &r, &found, err);
+        if (code == XT_OK && found)
+            code = show_row(show, &r, err);
+    }
+    return code;
+}
+
+static enum xt_code list_page(struct sqlite_store *e, struct conn *c, struct page *p, struct show *show,
                               struct xt_err *err) {
+    const struct trace_query *q = show->q;
     struct trace_filter f;
     bool known;
     filter_of(q, &f);
@@ -80,33 +120,11 @@ static enum xt_code find_page(struct sqlite_store *e, struct conn *c, const stru
         p->total = -1;
     else if (q->offset >= p->total)
         return XT_OK;
-    if (q->order != ORDER_TIMESTAMP)
-        return order_page(e, c, q, &f, p->tseq, &p->n, &p->total, err);
-    return filter_is_plain(&f) ? plain_page(c, q, p, err) : scanned_page(e, c, q, &f, p, err);
-}
-
-static enum xt_code show(struct conn *c, const struct trace_query *q, const struct page *p, trace_visitor *visit,
-                         void *arg, struct xt_err *err) {
-    struct view v;
-    enum xt_code code = XT_OK;
-    bool more = true;
-    view_init(&v, c);
-    for (size_t i = 0; i < p->n && code == XT_OK && more; i++) {
-        struct trace_rec r;
-        struct trace_row row;
-        bool found;
-        arena_reset(&v.arena);
-        code = trace_fetch(c, SQL_TRACE_GET, p->tseq[i], NULL, &r, &found, err);
-        if (code != XT_OK || !found)
-            continue;
-        code = view_trace(&v, &r, q->want_io, &row, err);
-        if (code == XT_OK && q->want_observations)
-            code = view_observation_ids(&v, r.tseq, &row, err);
-        if (code == XT_OK)
-            more = visit(arg, &row);
-    }
-    view_done(&v);
-    return code;
+    if (q->order == ORDER_TIMESTAMP && !filter_is_plain(&f))
+        return scanned_page(e, c, &f, p, show, err);
+    code = q->order == ORDER_TIMESTAMP ? plain_page(c, q, p, err)
+                                       : order_page(e, c, q, &f, p->tseq, &p->n, &p->total, err);
+    return code == XT_OK ? show_page(c, p, show, err) : code;
 }
 
 enum xt_code sqlite_traces_list(struct store *s, const struct trace_query *q, trace_visitor *visit, void *arg,
@@ -119,11 +137,12 @@ enum xt_code sqlite_traces_list(struct store *s, const struct trace_query *q, tr
     struct conn *c = reader_get(e, q->deadline, err);
     if (!c)
         return err ? err->code : XT_EUNAVAILABLE;
+    struct show show = { .q = &asked, .visit = visit, .arg = arg, .more = true };
+    view_init(&show.v, c);
     enum xt_code code = conn_begin(c, false, err);
     if (code == XT_OK)
-        code = find_page(e, c, &asked, &p, err);
-    if (code == XT_OK)
-        code = show(c, &asked, &p, visit, arg, err);
+        code = list_page(e, c, &p, &show, err);
+    view_done(&show.v);
     reader_put(e, c);
     if (code == XT_OK)
         *ret_total = p.total;
