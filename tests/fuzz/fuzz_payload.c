@@ -5,7 +5,7 @@
 #include <string.h>
 #include <zdict.h>
 
-#include "store/sqlite/payload.h"
+#include "store/text/codec.h"
 
 #define CHECK(cond) ((cond) ? (void)0 : check_failed(#cond, __LINE__))
 #define PARTS 5

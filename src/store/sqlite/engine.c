@@ -7,7 +7,7 @@
  *     SQLite's locks on it. Sizes are taken by name. */
 #include "store/sqlite/engine.h"
 
-#include "store/sqlite/dict.h"
+#include "store/text/dict.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -267,14 +267,6 @@ static int64_t file_bytes(const struct sqlite_store *e, const char *suffix) {
     struct stat st;
     int n = snprintf(name, sizeof name, "%s%s", e->path, suffix);
     return n > 0 && (size_t)n < sizeof name && stat(name, &st) == 0 ? (int64_t)st.st_size : 0;
-}
-
-static enum xt_code sqlite_study(struct store *s, struct buf *ret, struct xt_err *err) {
-    return dict_train(engine_of(s), ret, err);
-}
-
-static enum xt_code sqlite_learn(struct store *s, struct str what, struct xt_err *err) {
-    return dict_add(engine_of(s), what, err);
 }
 
 static void sqlite_stats(struct store *s, struct store_stats *ret) {

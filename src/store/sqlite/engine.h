@@ -72,7 +72,7 @@ struct sqlite_store {
     char *path;
     int lock_fd; /* -1: not held */
     struct conn writer;
-    struct dicts *dicts; /* dict.h */
+    struct dicts *dicts; /* of texts: store/text/dict.h */
     struct write_state *ws;
     struct sample_state *samples; /* samples.h */
     struct checkpoint *ckpt;      /* checkpoint.c; NULL: the store is not written to */
@@ -164,7 +164,9 @@ enum xt_code sqlite_migrate(struct store *s, struct xt_err *err); /* migrate.c *
 #define SQLITE_APPLICATION_ID 0x78747263                          /* "xtrc", in the header of every database of ours */
 /* Which schema is in that connection's file? 0: an empty file. Refuses foreign files and newer schemas. */
 enum xt_code schema_version(struct conn *c, const char *path, int *ret, struct xt_err *err);
-enum xt_code sqlite_prepare(struct store *s, struct batch *b, struct xt_err *err);                        /* pack.c */
+enum xt_code sqlite_prepare(struct store *s, struct batch *b, struct xt_err *err); /* dictionary.c, as the next two */
+enum xt_code sqlite_study(struct store *s, struct buf *ret, struct xt_err *err);
+enum xt_code sqlite_learn(struct store *s, struct str bytes, struct xt_err *err);
 enum xt_code sqlite_write(struct store *s, const struct batch_part *parts, size_t n, struct xt_err *err); /* write.c */
 enum xt_code write_state_load(struct sqlite_store *e, struct xt_err *err);
 void write_state_free(struct sqlite_store *e);

@@ -1,6 +1,6 @@
 /* dict.c -- see dict.h. `mu` guards the list and `asked`; a struct dict is complete before it is linked and never changes
  * or goes while the store is open, so that whoever found one needs no lock. */
-#include "store/sqlite/dict.h"
+#include "store/text/dict.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -8,15 +8,14 @@
 #include <zdict.h>
 #include <zstd.h>
 
+#include "base/arena.h"
 #include "base/sha.h"
-#include "store/sqlite/engine.h"
 
 #define LEVEL 1
 #define TRAIN_FIRST_TEXTS 3000
 #define TRAIN_AGAIN_TEXTS (TRAIN_FIRST_TEXTS * 8) /* a store that has one already */
 #define TRAIN_FACTOR 8
 #define DICT_MAX_BYTES ((size_t)1 << 20) /* ours are a tenth of that */
-#define LOAD_WAIT NS_PER_SEC
 
 struct dicts {
     pthread_mutex_t mu;
@@ -108,44 +107,27 @@ bool dicts_use(struct dicts *s, int64_t number, struct str bytes) {
 
 /* ---- rows ---- */
 
-/* The row's bytes in `ret`; sound: its checksum is theirs. */
-static enum xt_code read_row(sqlite3_stmt *st, struct buf *ret, bool *ret_sound) {
-    uint8_t sum[SHA256_BYTES];
-    struct str bytes = col_blob(st, 1), want = col_blob(st, 2);
-    *ret_sound = bytes.n > 0 && bytes.n <= DICT_MAX_BYTES && sha256(bytes, sum) &&
-                 str_eq(want, (struct str){ (const char *)sum, sizeof sum });
-    buf_clear(ret);
-    buf_add_str(ret, bytes);
-    return ret->failed ? XT_ENOMEM : XT_OK;
+enum xt_code dict_row_set(struct dict_row *r, int64_t number, struct str bytes, struct str sum, struct xt_err *err) {
+    uint8_t have[SHA256_BYTES];
+    r->number = number;
+    r->sound = bytes.n > 0 && bytes.n <= DICT_MAX_BYTES && sha256(bytes, have) &&
+               str_eq(sum, (struct str){ (const char *)have, sizeof have });
+    buf_clear(&r->bytes);
+    if (r->sound)
+        buf_add_str(&r->bytes, bytes);
+    return r->bytes.failed ? xt_fail(err, XT_ENOMEM, "out of memory") : XT_OK;
 }
 
-/* The dictionary of a number (0: the newest) as bytes. *ret_number 0: there is none. */
-static enum xt_code fetch(struct conn *c, int64_t number, struct buf *ret, int64_t *ret_number, bool *ret_sound,
-                          struct xt_err *err) {
-    enum xt_code code = XT_OK;
-    sqlite3_stmt *st = conn_stmt(c, number ? SQL_DICT_GET : SQL_DICT_NEWEST, err);
-    if (!st)
-        return c->failed;
-    *ret_number = 0;
-    if (number)
-        sqlite3_bind_int64(st, 1, number);
-    int rc = sqlite3_step(st);
-    if (rc == SQLITE_ROW) {
-        *ret_number = sqlite3_column_int64(st, 0);
-        if (read_row(st, ret, ret_sound) != XT_OK)
-            code = xt_fail(err, XT_ENOMEM, "out of memory");
-    } else if (rc != SQLITE_DONE) {
-        code = conn_fail(c, rc, "dictionary", err);
-    }
-    sqlite3_reset(st);
-    return code;
+static enum xt_code fetch(const struct dict_source *from, int64_t number, struct dict_row *ret, struct xt_err *err) {
+    *ret = (struct dict_row){ .number = 0 };
+    buf_init(&ret->bytes, DICT_MAX_BYTES);
+    return from->row ? from->row(from->arg, number, ret, err) : XT_OK;
 }
 
-enum xt_code dicts_find(struct dicts *s, struct conn *c, int64_t number, const struct dict **ret, struct xt_err *err) {
+enum xt_code dicts_find(struct dicts *s, const struct dict_source *from, int64_t number, const struct dict **ret,
+                        struct xt_err *err) {
     struct dict *d = NULL;
-    struct buf bytes;
-    int64_t found = 0;
-    bool sound = false;
+    struct dict_row row = { .number = 0 };
     if (s) {
         pthread_mutex_lock(&s->mu);
         d = look(s, number, false);
@@ -154,18 +136,17 @@ enum xt_code dicts_find(struct dicts *s, struct conn *c, int64_t number, const s
     *ret = d;
     if (d)
         return XT_OK;
-    buf_init(&bytes, DICT_MAX_BYTES);
-    enum xt_code code = s && c && number > 0 ? fetch(c, number, &bytes, &found, &sound, err) : XT_OK;
-    if (code == XT_OK && found && sound) {
-        d = dict_new(number, buf_str(&bytes), false);
+    enum xt_code code = s && number > 0 ? fetch(from, number, &row, err) : XT_OK;
+    if (code == XT_OK && row.number && row.sound) {
+        d = dict_new(number, buf_str(&row.bytes), false);
         *ret = d ? publish(s, d, false) : NULL;
         if (!d)
             code = xt_fail(err, XT_ENOMEM, "out of memory");
     } else if (code == XT_OK) {
         code = xt_fail(err, XT_ESTORE, "a stored text is damaged: its dictionary %lld is %s", (long long)number,
-                       found ? "damaged" : "missing");
+                       row.number ? "damaged" : "missing");
     }
-    buf_done(&bytes);
+    buf_done(&row.bytes);
     return code;
 }
 
@@ -178,55 +159,22 @@ static bool take_question(struct dicts *s) {
     return mine;
 }
 
-void dicts_load_current(struct sqlite_store *e) {
-    struct dicts *s = e->dicts;
+void dicts_load_current(struct dicts *s, const struct dict_source *from) {
     struct xt_err err;
-    struct buf bytes;
-    int64_t number = 0;
-    bool sound = false;
+    struct dict_row row;
     if (!s || !take_question(s))
         return;
-    struct conn *c = reader_get(e, clock_mono_ns() + LOAD_WAIT, &err);
-    buf_init(&bytes, DICT_MAX_BYTES);
-    bool told = c && fetch(c, 0, &bytes, &number, &sound, &err) == XT_OK;
-    if (c)
-        reader_put(e, c);
-    if (told && number && sound && !dicts_current(s)) {
-        told = dicts_use(s, number, buf_str(&bytes));
+    bool told = fetch(from, 0, &row, &err) == XT_OK;
+    if (told && row.number && row.sound && !dicts_current(s)) {
+        told = dicts_use(s, row.number, buf_str(&row.bytes));
         atomic_store_explicit(&s->due_at, TRAIN_AGAIN_TEXTS, memory_order_relaxed);
     }
-    buf_done(&bytes);
+    buf_done(&row.bytes);
     if (told)
         return;
     pthread_mutex_lock(&s->mu);
     s->asked = false; /* next time */
     pthread_mutex_unlock(&s->mu);
-}
-
-enum xt_code dict_add(struct sqlite_store *e, struct str bytes, struct xt_err *err) {
-    uint8_t sum[SHA256_BYTES];
-    struct conn *c = &e->writer;
-    if (!sha256(bytes, sum))
-        return xt_fail(err, XT_ENOMEM, "no checksum of a dictionary");
-    enum xt_code code = conn_begin(c, true, err);
-    sqlite3_stmt *st = code == XT_OK ? conn_stmt(c, SQL_DICT_ADD, err) : NULL;
-    if (st) {
-        sqlite3_bind_int64(st, 1, clock_now_ns());
-        bind_blob(st, 2, bytes);
-        bind_blob(st, 3, (struct str){ (const char *)sum, sizeof sum });
-        code = conn_run(c, st, "dictionary", err);
-    } else if (code == XT_OK) {
-        code = c->failed;
-    }
-    int64_t number = sqlite3_last_insert_rowid(c->db);
-    if (code == XT_OK)
-        code = conn_commit(c, err);
-    if (code != XT_OK) {
-        conn_rollback(c);
-        return code;
-    }
-    dicts_use(e->dicts, number, bytes); /* without memory: at the next start */
-    return XT_OK;
 }
 
 /* ---- when ---- */

@@ -7,9 +7,9 @@
 #include <zdict.h>
 #include <zstd.h>
 
-#include "store/sqlite/dict.h"
-#include "store/sqlite/engine.h"
-#include "store/sqlite/payload.h"
+#include "base/arena.h"
+#include "store/text/codec.h"
+#include "store/text/dict.h"
 
 #define SAMPLES_MAX 6000
 #define SAMPLE_BYTES ((size_t)4096) /* of one text: what texts share stands at their beginning */
@@ -17,7 +17,6 @@
 #define POOL_MIN_BYTES ((size_t)100000)
 #define ROWS_MAX 6000
 #define DICT_BYTES ((size_t)65536)
-#define READ_WAIT (5 * NS_PER_SEC)
 #define GAIN_OF 20 /* a twentieth must be saved */
 #define LEVEL 1
 
@@ -46,15 +45,6 @@ static bool take_sample(void *arg, struct str text) {
     return true;
 }
 
-static enum xt_code collect(struct sqlite_store *e, struct trainer *t, struct xt_err *err) {
-    struct conn *c = reader_get(e, clock_mono_ns() + READ_WAIT, err);
-    if (!c)
-        return XT_EUNAVAILABLE;
-    enum xt_code code = payload_newest(c, ROWS_MAX, take_sample, t, err);
-    reader_put(e, c);
-    return code;
-}
-
 /* Bytes of the pool's texts, each compressed by itself; 0: it can't be said. */
 static size_t cost(const struct pool *pool, const struct ZSTD_CDict_s *with) {
     char room[ZSTD_COMPRESSBOUND(4096)];
@@ -71,24 +61,24 @@ static size_t cost(const struct pool *pool, const struct ZSTD_CDict_s *with) {
     return sum;
 }
 
-static bool is_worth_it(const struct sqlite_store *e, const struct pool *test, struct str bytes) {
-    const struct dict *now = dicts_current(e->dicts);
+static bool is_worth_it(const struct dicts *s, const struct pool *test, struct str bytes) {
+    const struct dict *now = dicts_current(s);
     ZSTD_CDict *candidate = ZSTD_createCDict(bytes.p, bytes.n, LEVEL);
     size_t with = candidate ? cost(test, candidate) : 0, without = cost(test, now ? now->c : NULL);
     ZSTD_freeCDict(candidate);
     return with > 0 && with < without - without / GAIN_OF;
 }
 
-static void train(const struct sqlite_store *e, struct trainer *t, struct buf *ret) {
+static void train(const struct dicts *s, struct trainer *t, struct buf *ret) {
     if (t->learn.n < POOL_MIN_BYTES || !buf_reserve(ret, DICT_BYTES))
         return;
     size_t n = ZDICT_trainFromBuffer(ret->p, DICT_BYTES, t->learn.p, t->learn.bytes, (unsigned)t->learn.count);
-    if (!ZDICT_isError(n) && is_worth_it(e, &t->test, (struct str){ ret->p, n }))
+    if (!ZDICT_isError(n) && is_worth_it(s, &t->test, (struct str){ ret->p, n }))
         ret->n = n;
 }
 
-enum xt_code dict_train(struct sqlite_store *e, struct buf *ret, struct xt_err *err) {
-    if (e->conf.read_only || !dicts_take_due(e->dicts))
+enum xt_code dicts_train(struct dicts *s, const struct text_newest *from, struct buf *ret, struct xt_err *err) {
+    if (!dicts_take_due(s))
         return XT_OK;
     struct trainer *t = alloc_should_fail() ? NULL : calloc(1, sizeof *t);
     enum xt_code code = XT_ENOMEM;
@@ -97,11 +87,11 @@ enum xt_code dict_train(struct sqlite_store *e, struct buf *ret, struct xt_err *
         t->test.p = malloc(POOL_BYTES);
     }
     if (t && t->learn.p && t->test.p)
-        code = collect(e, t, err);
+        code = from->each(from->arg, ROWS_MAX, take_sample, t, err);
     else
         xt_fail(err, XT_ENOMEM, "out of memory");
     if (code == XT_OK)
-        train(e, t, ret);
+        train(s, t, ret);
     if (t) {
         free(t->learn.p);
         free(t->test.p);

@@ -1,4 +1,4 @@
-/* pack.c -- prepares a batch on the decoding thread: every text gets its stored form (payload.h), so that the writer only
+/* pack.c -- prepares a batch on the decoding thread: every text gets its stored form (codec.h), so that the writer only
  * copies bytes.
  *
  *  1. Texts of one trace are put together in packs: turns of a conversation repeat each other, spans repeat their
@@ -10,7 +10,8 @@
 #include <string.h>
 
 #include "base/map.h"
-#include "store/sqlite/payload.h"
+#include "store/text/codec.h"
+#include "store/text/text.h"
 
 #define SMALL_TRACE_BYTES ((size_t)16 << 10)
 #define SMALL_BYTES ((size_t)4800)
@@ -163,18 +164,14 @@ static bool pack_all(struct packer *p) {
     return ok;
 }
 
-enum xt_code sqlite_prepare(struct store *s, struct batch *b, struct xt_err *err) {
-    struct sqlite_store *e = engine_of(s);
-    struct packer p = { .codec = { .dicts = e->dicts }, .keep = &b->arena }; /* threads keep nothing when they idle */
-    enum xt_code code = samples_prepare(b, err);
-    if (code != XT_OK || b->ntraces + b->nobservations == 0)
-        return code;
-    if (!dicts_current(e->dicts))
-        dicts_load_current(e);
+enum xt_code texts_prepare(struct dicts *dicts, struct batch *b, struct xt_err *err) {
+    struct packer p = { .codec = { .dicts = dicts }, .keep = &b->arena }; /* threads keep nothing when they idle */
+    if (b->ntraces + b->nobservations == 0)
+        return XT_OK;
     arena_init(&p.scratch, SCRATCH_MAX);
     map_init(&p.traces, &p.scratch);
     bool ok = collect(&p, b) && sort(&p) && pack_all(&p);
-    dicts_count(e->dicts, p.n);
+    dicts_count(dicts, p.n);
     codec_done(&p.codec);
     arena_done(&p.scratch);
     return ok ? XT_OK : xt_fail(err, XT_ENOMEM, "out of memory");
