@@ -1,6 +1,7 @@
 /* test_index_runs.c -- seals, merges and what they leave, through the store: whatever the index does between groups, every
  * row is found, nothing is found twice, and totals are those of the rows. Run with the small limits it merges all the
  * time; with the usual ones it seals once or twice. */
+#include "sqlite_fixture.h"
 #include "trace_fixture.h"
 
 #include "store/limits.h"

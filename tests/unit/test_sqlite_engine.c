@@ -491,7 +491,7 @@ static void checkpoints_beside(void **state) {
     store_close(&f->store);
     assert_int_not_equal(access(name, F_OK), 0);
     fixture_open(f);
-    assert_int_equal(fixture_points(f), n);
+    assert_int_equal(fixture_points_in_file(f), n);
 }
 
 /* Neither thread nor connection before there is something to do. */

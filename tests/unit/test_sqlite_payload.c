@@ -1,4 +1,5 @@
 /* test_sqlite_payload.c -- packs of texts, trained dictionaries, and what damage to either ends in. */
+#include "sqlite_fixture.h"
 #include "trace_fixture.h"
 
 #include "store/sqlite/payload.h"

@@ -1,11 +1,8 @@
 /* trace_fixture.h -- batches of traces and observations, and what reads give back as text: one line a record, a field
- * being name=value. Included by the tests of the SQLite engine's telemetry. */
+ * being name=value. Included by the tests of stores that hold telemetry. */
 #pragma once
-#include "sqlite_fixture.h"
+#include "store_fixture.h"
 
-#include "base/clock.h"
-
-#define UNUSED __attribute__((unused))
 #define SEC NS_PER_SEC
 #define HOUR (3600 * NS_PER_SEC)
 

@@ -1,9 +1,9 @@
-/* test_sqlite_model.c -- the store against plain models in memory (model_trace.h, model_sample.h): random groups of traces,
+/* test_store_model.c -- the store against plain models in memory (model_trace.h, model_sample.h): random groups of traces,
  * observations and samples (few ids and values, so that they meet), retention and restarts; then every read must give what
  * the models give, and the deep check must be content.
  *
  * Seeds follow one another until XTRACE_TEST_SECONDS (4) are over. A seed that fails says its number: alone and whole it
- * runs as `test_sqlite_model SEED`, or with XTRACE_TEST_SEED. Even seeds have many ids, odd ones few. */
+ * runs as `test_store_model SEED`, or with XTRACE_TEST_SEED. Even seeds have many ids, odd ones few. */
 #include "model_random.h"
 #include "model_sample.h"
 #include "model_trace.h"
@@ -216,7 +216,7 @@ static void random_pause(struct fixture *f, int64_t now) {
 static void run_seed(uint64_t seed, int64_t deadline) {
     struct fixture f;
     int64_t now = BASE + 10 * NS_PER_DAY;
-    printf("# seed %llu; again: test_sqlite_model %llu\n", (unsigned long long)seed, (unsigned long long)seed);
+    printf("# seed %llu; again: test_store_model %llu\n", (unsigned long long)seed, (unsigned long long)seed);
     fflush(stdout);
     random_begin(seed);
     random_ids(seed % 2 == 0);
@@ -263,6 +263,7 @@ static void against_the_model(void **state) {
 }
 
 int main(int argc, char **argv) {
+    STORE_OR_SKIP();
     const struct CMUnitTest tests[] = { cmocka_unit_test(against_the_model) };
     one_seed = argc > 1 ? argv[1] : NULL;
     return cmocka_run_group_tests(tests, NULL, NULL);

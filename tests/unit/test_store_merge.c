@@ -1,4 +1,4 @@
-/* test_sqlite_merge.c -- how records of one trace or observation meet (design section 3, D2, D17). Each case is written
+/* test_store_merge.c -- how records of one trace or observation meet (design section 3, D2, D17). Each case is written
  * record by record, each in a group of its own, and once more all in one group: both must give the same rows. */
 #include "trace_fixture.h"
 
@@ -357,6 +357,7 @@ static void spelling(void **state) {
 }
 
 int main(void) {
+    STORE_OR_SKIP();
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(one_by_one_and_folded, fixture_setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(spelling, fixture_setup, fixture_teardown),

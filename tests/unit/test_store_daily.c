@@ -1,4 +1,4 @@
-/* test_sqlite_daily.c -- the daily view (contract 3.5): days, usage, ragged ends, filters, paging. */
+/* test_store_daily.c -- the daily view (contract 3.5): days, usage, ragged ends, filters, paging. */
 #include "trace_fixture.h"
 
 #define BASE (1767225600 * SEC) /* 2026-01-01T00:00:00Z */
@@ -414,6 +414,7 @@ static void moves_within_an_hour(void **state) {
 }
 
 int main(void) {
+    STORE_OR_SKIP();
 #define TEST(name) cmocka_unit_test_setup_teardown(name, fixture_setup, fixture_teardown)
     const struct CMUnitTest tests[] = {
         TEST(any_range), TEST(moves_within_an_hour), TEST(one_day),       TEST(huge_costs),   TEST(order_of_usage),

@@ -1,4 +1,4 @@
-/* test_sqlite_read.c -- lists and details: filters, orders, pages, totals, what is derived. */
+/* test_store_read.c -- lists and details: filters, orders, pages, totals, what is derived. */
 #include "trace_fixture.h"
 
 #include <pthread.h>
@@ -595,6 +595,7 @@ static void unknown(void **state) {
 }
 
 int main(void) {
+    STORE_OR_SKIP();
 #define TEST(name, setup) cmocka_unit_test_setup_teardown(name, setup, fixture_teardown)
     const struct CMUnitTest tests[] = {
         TEST(filtered, small_store),

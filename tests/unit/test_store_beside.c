@@ -1,4 +1,4 @@
-/* test_sqlite_beside.c -- readers beside the writer. What a record must look like follows from its number alone, so each
+/* test_store_beside.c -- readers beside the writer. What a record must look like follows from its number alone, so each
  * reader knows what it must see: everything that was acknowledged before its question, exactly once, in order, whole;
  * nothing that was begun after the answer; one snapshot a question.
  *
@@ -409,6 +409,7 @@ static void readers_beside_the_writer(void **state) {
 }
 
 int main(void) {
+    STORE_OR_SKIP();
     const struct CMUnitTest tests[] = { cmocka_unit_test(readers_beside_the_writer) };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
