@@ -48,6 +48,7 @@ LIB_C     := $(sort $(foreach m,$(MODULES),$(wildcard src/$(m)/*.c)))
 LIB_CC    := $(sort $(foreach m,$(MODULES),$(wildcard src/$(m)/*.cc)))
 HEADERS   := $(sort $(wildcard src/*/*.h src/*/*/*.h))
 SQLITE_SQL := $(sort $(wildcard sql/sqlite/*.sql))
+POSTGRES_SQL := $(sort $(wildcard sql/postgres/*.sql))
 UNIT_SRC  := $(sort $(wildcard tests/unit/test_*.c))
 UNIT_SUPPORT_SRC := $(sort $(filter-out $(UNIT_SRC),$(wildcard tests/unit/*.c)))
 # Those that open a store: they are run with the small limits too.
@@ -58,7 +59,8 @@ PRELOAD_SRC := $(sort $(wildcard tests/preload/*.c))
 BENCH_MAIN := $(filter bench/load.c bench/ceiling.c bench/sink.c,$(wildcard bench/*.c))
 BENCH_SUPPORT_SRC := $(sort $(filter-out $(BENCH_MAIN),$(wildcard bench/*.c)))
 
-GEN_C     := $(if $(filter store/sqlite,$(MODULES)),$(BUILD)/gen/sql_sqlite.c)
+GEN_C     := $(if $(filter store/sqlite,$(MODULES)),$(BUILD)/gen/sql_sqlite.c) \
+	$(if $(filter store/postgres,$(MODULES)),$(BUILD)/gen/sql_postgres.c)
 OBJ       := $(BUILD)/obj
 LIB_OBJ   := $(LIB_C:%=$(OBJ)/%.o) $(LIB_CC:%=$(OBJ)/%.o) $(GEN_C:$(BUILD)/%=$(OBJ)/%.o)
 LIB       := $(BUILD)/libxtrace.a
@@ -162,6 +164,10 @@ $(BUILD)/gen/sql_sqlite.c: $(SQLITE_SQL) tools/embed-sql $(BUILD)/migrations
 	@mkdir -p $(@D)
 	$(call say,GEN,$@)tools/embed-sql sqlite store/sqlite/migrations.h $(SQLITE_SQL) > $@
 
+$(BUILD)/gen/sql_postgres.c: $(POSTGRES_SQL) tools/embed-sql $(BUILD)/migrations
+	@mkdir -p $(@D)
+	$(call say,GEN,$@)tools/embed-sql postgres store/postgres/migrations.h $(POSTGRES_SQL) > $@
+
 # Files that change only when what they hold changes: a new compiler, flag or version rebuilds all, a source that came
 # or went remakes the archive, a migration likewise the embedded table.
 .PHONY: always
@@ -175,7 +181,7 @@ $(BUILD)/flags: always
 $(BUILD)/objects: always
 	$(call remember,$(LIB_OBJ))
 $(BUILD)/migrations: always
-	$(call remember,$(SQLITE_SQL))
+	$(call remember,$(SQLITE_SQL) $(POSTGRES_SQL))
 # Read by tests/run: it gives sanitizer builds more time and their options.
 $(BUILD)/mode: always
 	$(call remember,$(MODE) $(LIMITS))
