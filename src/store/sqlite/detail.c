@@ -54,7 +54,7 @@ static enum xt_code find_places(struct conn *c, int64_t tseq, struct arena *a, s
 
 struct reading {
     struct conn *c;
-    struct view view;
+    struct sql_view view;
     const struct trace_rec *trace;
     struct str trace_id; /* printed */
     observation_visitor *visit;
@@ -68,15 +68,15 @@ static enum xt_code show_one(struct reading *r, struct str oid, bool *ret_more, 
     sqlite3_stmt *st = conn_stmt(r->c, SQL_OBS_GET, err);
     if (!st)
         return r->c->failed;
-    arena_reset(&r->view.arena);
+    arena_reset(&r->view.view.arena);
     sqlite3_bind_int64(st, 1, r->trace->tseq);
     bind_blob(st, 2, oid);
     int rc = sqlite3_step(st);
     if (rc != SQLITE_ROW)
         return rc == SQLITE_DONE ? XT_OK : conn_fail(r->c, rc, "observation", err);
-    enum xt_code code = obs_rec_read(r->c, &r->view.codec, st, &r->view.arena, false, &rec, err);
+    enum xt_code code = obs_rec_read(r->c, &r->view.codec, st, &r->view.view.arena, false, &rec, err);
     if (code == XT_OK)
-        code = view_observation(&r->view, &rec, r->trace_id, &row, err);
+        code = view_observation(&r->view.view, &rec, r->trace_id, &row, err);
     if (code == XT_OK)
         *ret_more = r->visit(r->arg, &row);
     sqlite3_reset(st);
@@ -101,8 +101,8 @@ static enum xt_code show_trace(struct conn *c, int64_t tseq, trace_visitor *visi
     enum xt_code code = trace_fetch(c, SQL_TRACE_GET, tseq, a, &rec, &found, err);
     if (code != XT_OK || !found)
         return code != XT_OK ? code : xt_fail(err, XT_ENOTFOUND, "Not Found");
-    view_init(&r.view, c);
-    code = view_trace(&r.view, &rec, true, &row, err);
+    sql_view_init(&r.view, c);
+    code = sql_view_trace(&r.view, &rec, true, &row, err);
     if (code == XT_OK) {
         r.trace_id = arena_str(a, row.id);
         if (!str_has(r.trace_id))
@@ -112,7 +112,7 @@ static enum xt_code show_trace(struct conn *c, int64_t tseq, trace_visitor *visi
     }
     if (code == XT_OK && more)
         code = show_observations(&r, a, err);
-    view_done(&r.view);
+    sql_view_done(&r.view);
     return code;
 }
 
@@ -195,7 +195,7 @@ static enum xt_code show_hits(struct conn *c, const struct observation_ref *ref,
     bool more = true;
     enum xt_code code = XT_OK;
     qsort(h->v, h->n, sizeof *h->v, newest_first);
-    view_init(&r.view, c);
+    sql_view_init(&r.view, c);
     arena_init(&a, PLACES_BYTES);
     for (size_t i = 0; i < h->n && code == XT_OK && more; i++) {
         if (i > 0 && h->v[i] == h->v[i - 1])
@@ -204,7 +204,7 @@ static enum xt_code show_hits(struct conn *c, const struct observation_ref *ref,
         code = show_hit(&r, h->v[i], ref->key, &a, &more, err);
     }
     arena_done(&a);
-    view_done(&r.view);
+    sql_view_done(&r.view);
     return code;
 }
 

@@ -12,7 +12,7 @@ struct page {
 };
 /* Who gets the rows. */
 struct show {
-    struct view v;
+    struct sql_view v;
     const struct trace_query *q;
     trace_visitor *visit;
     void *arg;
@@ -23,10 +23,10 @@ static enum xt_code show_row(struct show *s, const struct trace_rec *r, struct x
     struct trace_row row;
     if (!s->more)
         return XT_OK;
-    arena_reset(&s->v.arena);
-    enum xt_code code = view_trace(&s->v, r, s->q->want_io, &row, err);
+    arena_reset(&s->v.view.arena);
+    enum xt_code code = sql_view_trace(&s->v, r, s->q->want_io, &row, err);
     if (code == XT_OK && s->q->want_observations)
-        code = view_observation_ids(&s->v, r->tseq, &row, err);
+        code = sql_view_observation_ids(&s->v, r->tseq, &row, err);
     if (code == XT_OK)
         s->more = s->visit(s->arg, &row);
     return code;
@@ -138,11 +138,11 @@ enum xt_code sqlite_traces_list(struct store *s, const struct trace_query *q, tr
     if (!c)
         return err ? err->code : XT_EUNAVAILABLE;
     struct show show = { .q = &asked, .visit = visit, .arg = arg, .more = true };
-    view_init(&show.v, c);
+    sql_view_init(&show.v, c);
     enum xt_code code = conn_begin(c, false, err);
     if (code == XT_OK)
         code = list_page(e, c, &p, &show, err);
-    view_done(&show.v);
+    sql_view_done(&show.v);
     reader_put(e, c);
     if (code == XT_OK)
         *ret_total = p.total;
