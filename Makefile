@@ -56,7 +56,7 @@ STORE_UNIT_SRC = $(shell grep -lE '^#include "(store/|[a-z_]+_fixture\.h)' $(UNI
 FUZZ_SRC  := $(sort $(wildcard tests/fuzz/fuzz_*.c))
 FUZZ_SUPPORT_SRC := $(sort $(filter-out $(FUZZ_SRC),$(wildcard tests/fuzz/*.c)))
 PRELOAD_SRC := $(sort $(wildcard tests/preload/*.c))
-BENCH_MAIN := $(filter bench/load.c bench/ceiling.c bench/sink.c,$(wildcard bench/*.c))
+BENCH_MAIN := $(filter bench/load.c bench/ceiling.c bench/pg_ceiling.c bench/sink.c,$(wildcard bench/*.c))
 BENCH_SUPPORT_SRC := $(sort $(filter-out $(BENCH_MAIN),$(wildcard bench/*.c)))
 
 GEN_C     := $(if $(filter store/sqlite,$(MODULES)),$(BUILD)/gen/sql_sqlite.c) \

@@ -24,15 +24,17 @@ def read_text(path):
 
 
 class Server:
-    """`xtrace serve` on a directory; what it used is read from /proc."""
+    """`xtrace serve` on a directory, or on a database's URL; what it used is read from /proc."""
 
-    def __init__(self, build, directory, binary=None):
+    def __init__(self, build, directory, binary=None, url=None):
         self.dir = directory
         with socket.socket() as s:
             s.bind(("127.0.0.1", 0))
             self.port = s.getsockname()[1]
         env = {"PATH": os.environ["PATH"], "API_BEARER_TOKEN": TOKEN, "BIND_ADDR": "127.0.0.1:%d" % self.port,
                "XTRACE_DATA_DIR": directory, "RATE_LIMIT_QPS": "100000000", "RATE_LIMIT_BURST": "100000000", "XTRACE_LOG": "warn"}
+        if url:
+            env["DATABASE_URL"] = url
         start = time.monotonic()
         self.proc = subprocess.Popen([binary or os.path.join(build, "xtrace"), "serve"], env=env, stdin=subprocess.DEVNULL,
                                      stdout=subprocess.DEVNULL)

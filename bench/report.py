@@ -76,6 +76,29 @@ def budgets(big):
     ]
 
 
+PG_WRITING = [  # key, text, yardsticks
+    ("pg native|0", "observations of 600 B, native JSON, 100 a body", "pg original 600", "pg copy 600"),
+    ("pg native 5 KB|0", "observations of 5 KB", "pg original 5000", "pg copy 5000"),
+    ("pg otlp|0", "spans of 600 B, OTLP protobuf", "pg original 600", "pg copy 600"),
+    ("pg fill|0", "loading 1.2 M observations, OTLP", "pg original 600", "pg copy 600"),
+    ("pg store|1.2 M", "observations of 600 B, 1.2 M stored", "pg original 600", "pg copy 600"),
+    ("pg updates|1.2 M", "and the later halves of 10 earlier ones a body", "pg original 600", "pg copy 600"),
+    ("pg points 1600|0", "points in 1,600 series, JSON, 500 a body", None, None),
+    ("pg points 50|0", "points in 50 series", None, None),
+    ("pg points once|0", "points with a new series each", None, None),
+]
+PG_BUDGETS = [
+    ("observations of 600 B, fresh database", 33000, "/s", "pg native|0|rate", True),
+    ("aim", 66000, "/s", "pg native|0|rate", True),
+    ("observations of 5 KB, fresh database", 17000, "/s", "pg native 5 KB|0|rate", True),
+    ("600 B : COPY and upsert alone", 0.6, "", "pg share", True),
+    ("newest 50 at 1.2 M observations, p50", 10, "ms", "list|pg|1.2 M|p50", False),
+    ("daily metrics at 1.2 M observations, p50", 10, "ms", "daily|pg|1.2 M|p50", False),
+    ("points in 1,600 series", 300000, "/s", "pg points 1600|0|rate", True),
+    ("server, resident after the load", 200, "MB", "pg rss", False),
+]
+
+
 def number(v, unit=""):
     if v is None:
         return "-"
@@ -107,6 +130,32 @@ def runs_of(key, unit, numbers):
     """Lowest to highest of the runs."""
     v = numbers.get(key, [])
     return "%s to %s" % (number(min(v), unit), number(max(v), unit)) if len(v) > 1 else ""
+
+
+def postgres_tables(m, facts):
+    """What bench/postgres.py measured; nothing when it did not."""
+    if not any(k.startswith("pg ") for k in m):
+        return ""
+    rows = [(what, "%s %s %s" % (">" if least else "<", number(limit), unit), number(m.get(key), unit),
+             runs_of(key, unit, facts["numbers"]), verdict(what, m.get(key), limit, least))
+            for what, limit, unit, key, least in PG_BUDGETS]
+    writing = []
+    for key, text, original, copy in PG_WRITING:
+        if key + "|rate" in m:
+            rate = m[key + "|rate"]
+            writing.append((text, number(rate), "%s / %s / %s" % tuple(number(m.get("%s|%s" % (key, p))) for p in ("p50", "p99", "max")),
+                            number(m.get(key + "|bytes"), "B") if key + "|bytes" in m else "-", number(m.get(key + "|cpu")),
+                            number(m.get(key + "|rss")), *["%.2f" % (rate / m[y]) if m.get(y) else "-" for y in (original, copy)]))
+    reads = [(text, pair(m, mode + "|pg|1.2 M")) for mode, text in READING if mode + "|pg|1.2 M|p50" in m]
+    reads += [(text, pair(m, mode + "|pg|points")) for mode, text in SERIES if mode + "|pg|points|p50" in m]
+    yards = [(text, *[number(m.get("pg %s %d" % (what, size)), "/s") for size in (600, 5000)])
+             for what, text in (("copy", "COPY and upsert alone, one connection"), ("original", "two statements an observation, as the original"))]
+    return "\n\n".join([
+        "### On PostgreSQL, in a cluster of its own on the same cores", table(["budget", "", "measured", "of all runs", ""], rows),
+        table(["writing, 32 connections", "records/s", "ack p50 / p99 / max, ms", "in the database each", "server CPU each, us", "RSS at peak, MB",
+               "of the original's pattern", "of COPY and upsert"], writing),
+        table(["reading 1.2 M observations, 1 connection: p50 / p99, ms", ""], reads),
+        table(["yardstick", "600 B", "5 KB"], yards)])
 
 
 def budget_table(m, facts):
@@ -204,10 +253,14 @@ def tables(numbers, facts):
     """Markdown. `numbers`: what was noted in each run, by name."""
     numbers, big = dict(numbers), facts["big"]
     for what, first, second, make in (("ratio", "store|%s|rate" % big, "store|0|rate", lambda a, b: a / b if b else 0),
-                                      ("lone beyond", "lone p50", "sync p50", lambda a, b: a - b)):
+                                      ("lone beyond", "lone p50", "sync p50", lambda a, b: a - b),
+                                      ("pg share", "pg native|0|rate", "pg copy 600", lambda a, b: a / b if b else 0)):
         if numbers.get(first) and numbers.get(second):
             numbers[what] = [make(a, b) for a, b in zip(numbers[first], numbers[second])]
     medians = {what: statistics.median(v) for what, v in numbers.items()}
     facts = dict(facts, numbers=numbers)
     parts = [budget_table, writing_table, reading_table, rest_table, thread_table]
-    return "\n\n".join(part(medians, facts) for part in parts)
+    if not any(not k.startswith("pg ") and "|pg|" not in k for k in medians):
+        parts = []
+    parts += [postgres_tables]
+    return "\n\n".join(filter(None, (part(medians, facts) for part in parts)))
