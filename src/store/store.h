@@ -1,5 +1,5 @@
 /* store.h -- the one interface to storage, in the terms of the domain (design section 6). Engines are free inside; nothing
- * above store/ asks which engine it is. the programs tests/unit/test_store_* hold every engine to it.
+ * above store/ asks which engine it is. The programs tests/unit/test_store_* hold every engine to it.
  *
  * Threads: what is marked [writer] runs on the ingest writer's thread only (one at a time); [any] on any thread; reads
  * take a pooled connection. Durability: a [writer] call that returned XT_OK is on disk and visible to reads.

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 """POST /v1/l/batch: contract section 5, group B (what happens at kill and with the store down: suite_durable.py)."""
+# engines
 # timeout: 240
 # store
 import json

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 """GET /api/public/metrics/daily: contract section 5, group Y."""
+# engines
 # store
 import os
 import sys

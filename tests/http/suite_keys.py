@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 """Projects and their keys: `xtrace keys` beside a running server."""
+# engines
 # timeout: 120
 import glob
 import os
@@ -150,6 +151,8 @@ with T.server() as s:
                 data = f.read()
             for secret in (a.secret, b.secret):
                 assert secret.encode() not in data, "a secret stands in " + path
+        rows = repr(s.sql("SELECT * FROM {api_key}"))
+        assert a.public in rows and a.secret not in rows and b.secret not in rows
         assert b.secret not in s.stderr()
 
     @T.case("mistakes are refused with a line")

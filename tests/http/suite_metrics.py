@@ -1,12 +1,11 @@
 #!/usr/bin/env python3
 """Metric points in and out: contract section 5, groups M (write) and Q (query)."""
+# engines
 # timeout: 240
 # store
-import contextlib
 import datetime
 import json
 import os
-import sqlite3
 import sys
 import time
 import urllib.parse
@@ -253,8 +252,7 @@ with T.server({"XTRACE_RETENTION_FIRST_ROUND": "0", "XTRACE_RETENTION_INTERVAL":
         for id in (old, young):
             s.batch({"id": id, "name": "n"})
         s.stop()
-        with contextlib.closing(sqlite3.connect(s.db)) as db, db:
-            assert db.execute("UPDATE trace SET created = 1 WHERE tseq = (SELECT min(tseq) FROM trace)").rowcount == 1
+        assert s.sql("UPDATE {trace} SET created = 1 WHERE tseq = (SELECT min(tseq) FROM {trace}) RETURNING created") in ([(1,)], [("1",)])
         s.start()
         wait(lambda: s.get("/api/public/traces/" + old).status == 404, 10 * T.slow, "the old trace stays")
         assert s.get("/api/public/traces/" + young).status == 200

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 """GET /api/public/observations/{id}: an observation by its id alone."""
+# engines
 # store
 import os
 import sys

@@ -3,6 +3,7 @@
 
 Attributes of Langfuse's own SDKs are compared where the recording makes the field plain; other dialects only by span.
 """
+# engines
 # timeout: 180
 # store
 import base64

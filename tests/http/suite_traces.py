@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 """Reading traces: contract section 5, groups L (list) and T (detail)."""
+# engines
 # timeout: 180
 # store
 import os

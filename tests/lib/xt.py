@@ -28,11 +28,14 @@ Checks       dict: the JSON answer holds it (extra keys are fine) | Exact(v): th
 Options      auth=BEARER|None|"raw header"|("user","password"), headers=[(n, v)], ct=content type or None,
              chunked=True, timeout=seconds.  A body of dict or list is sent as JSON, str and bytes as they are.
 Server       .port .pid .dir (XTRACE_DATA_DIR) .db .request() .get() .post() .batch() .trace() .conn() .stderr()
-             .stdout() .rss() .peak() .start() .stop() .kill() .restart(); all times are bounded.
+             .stdout() .sql(text) .rss() .peak() .start() .stop() .kill() .restart(); all times are bounded.
 Processes    T.cli("keys", "list", dir=...) -> Result(rc, out, err); T.exits(env, args) for starts that must fail.
 Files        T.tmp() gives a directory that is removed at the end.
 Conn         one raw connection: send(bytes), reply(), request(), closed(), close().
-Locked       `with locked(server):` another process' write transaction: the store cannot be written meanwhile.
+Locked       `with locked(server):` another process' write transaction: the store cannot be written meanwhile, but read.
+Engines      a suite marked `# engines` runs once on each engine of the store: XTRACE_TEST_ENGINE=postgresql gives each
+             data directory an empty database, which its servers and T.cli(dir=...) use.  T.engine is "sqlite" or
+             "postgresql"; T.only("sqlite", why) in a test skips it on others.  s.database is a pg.Database or None.
 Load         how much of our processors others took since it was made: .factor() for bounds of time.
 Others       uid(), wait(fn, seconds), threads(n, fn), differ(want, got), zstd_raw(), zstd_rle(), unzstd(), now().
 
@@ -66,6 +69,9 @@ import tempfile
 import time
 import traceback
 import uuid
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import pg
 
 __all__ = """Suite Server Conn Reply Skip Fail Result get post req Exact Raw Hdr Like ANY err uid wait threads differ
              holds must bearer basic now iso zstd_raw zstd_rle unzstd encode_request locked Load TOKEN PK SK BEARER KEYS
@@ -506,7 +512,7 @@ SANITIZER = re.compile(r"[^\n]*(ERROR: \w+Sanitizer|WARNING: ThreadSanitizer|run
 class Server:
     """`xtrace serve` on a free loopback port with a data directory of its own.  Started at its first use."""
 
-    def __init__(self, binary, env=None, args=(), dir=None, tmp=None, slow=1):
+    def __init__(self, binary, env=None, args=(), dir=None, tmp=None, slow=1, database=None):
         self.binary, self.args, self.slow = binary, list(args), slow
         self.home = tmp
         if not tmp:
@@ -514,9 +520,12 @@ class Server:
             atexit.register(shutil.rmtree, self.home, True)
         self.dir = dir or os.path.join(self.home, "data")
         self.db = os.path.join(self.dir, "xtrace.db")
+        self.database = database
         self.env = {"XTRACE_DATA_DIR": self.dir, "API_BEARER_TOKEN": TOKEN, "XTRACE_PUBLIC_KEY": PK,
                     "XTRACE_SECRET_KEY": SK, "RATE_LIMIT_QPS": "100000", "RATE_LIMIT_BURST": "100000",
                     "METRICS_RETENTION_DAYS": "0", "TRACES_RETENTION_DAYS": "0"}
+        if database:
+            self.env["DATABASE_URL"] = database.url
         if slow > 1:    # what a user's server does in its default times, this one does in as many more
             self.env.update(XTRACE_INGEST_DEADLINE_MS=4000 * slow, XTRACE_QUERY_TIMEOUT_MS=10000 * slow)
         self.env.update(env or {})
@@ -689,10 +698,27 @@ class Server:
         must(r.status == 200, "trace %s answered %r" % (id, r))
         return r.json
 
+    def sql(self, text):
+        """Runs a statement in the store, by a connection that knows nothing of the engine; its rows.  {trace} is the table
+        trace wherever the engine has it."""
+        if self.database:
+            return self.database.sql(re.sub(r"\{(\w+)\}", r"xtrace.\1", text))
+        with contextlib.closing(sqlite3.connect(self.db, timeout=20)) as db, db:
+            return db.execute(re.sub(r"\{(\w+)\}", r"\1", text)).fetchall()
+
 
 @contextlib.contextmanager
 def locked(server, seconds=20):
-    """Holds the database's write lock, as another process would."""
+    """Holds the store's write lock, as another process would: all of the file, or every table."""
+    if server.database:
+        with pg.connect(server.database.url) as c:
+            c.sql("SET lock_timeout = '%ds'" % seconds)
+            tables = c.one("SELECT string_agg(oid::regclass::text, ', ' ORDER BY relname) FROM pg_class WHERE relkind IN ('r', 'p')"
+                           " AND NOT relispartition AND relnamespace = 'xtrace'::regnamespace")
+            c.sql("BEGIN; LOCK TABLE %s IN EXCLUSIVE MODE" % tables)
+            yield c
+            c.sql("ROLLBACK")
+        return
     db = sqlite3.connect(server.db, timeout=seconds, isolation_level=None)
     try:
         db.execute("BEGIN EXCLUSIVE")
@@ -857,8 +883,11 @@ class Suite:
         self.slow = 4 if b"__tsan_init" in image else 3 if b"__asan_init" in image else 1
         self.sanitized = self.slow > 1
         self.long = os.environ.get("XTRACE_TEST_LONG") == "1"
+        self.engine = os.environ.get("XTRACE_TEST_ENGINE") or "sqlite"
+        if self.engine not in ("sqlite", "postgresql"):
+            sys.exit("XTRACE_TEST_ENGINE: sqlite or postgresql")
         self.counts = collections.Counter()
-        self.servers, self.dirs = [], []
+        self.servers, self.dirs, self.databases = [], [], {}
         atexit.register(self._clean)
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 
@@ -866,6 +895,8 @@ class Suite:
         for s in self.servers:
             if s.proc:
                 s.kill()
+        for database in self.databases.values():
+            database.drop()
         for d in self.dirs:
             shutil.rmtree(d, ignore_errors=True)
 
@@ -875,9 +906,24 @@ class Suite:
         return d
 
     def server(self, env=None, args=(), dir=None):
-        s = Server(self.binary, env, args, dir, self.tmp(), self.slow)
+        home = self.tmp()
+        s = Server(self.binary, env, args, dir, home, self.slow, self.database(dir or os.path.join(home, "data")))
         self.servers.append(s)
         return _Scope(self, s)
+
+    def database(self, dir):
+        """The database that stands for a data directory on PostgreSQL, made when it is first asked for; else None."""
+        if self.engine != "postgresql":
+            return None
+        dir = os.path.abspath(dir)
+        if dir not in self.databases:
+            self.databases[dir] = pg.Database()
+        return self.databases[dir]
+
+    def only(self, engine, why):
+        """Skips the test on other engines; `why`: what the others do not have."""
+        if self.engine != engine:
+            raise Skip(why)
 
     def finish(self, s):
         """Stops a server that was started; anything but an orderly end is a failed test of its own."""
@@ -952,6 +998,8 @@ class Suite:
         full = base_env(home)
         if dir:
             full["XTRACE_DATA_DIR"] = dir
+            if self.database(dir):
+                full["DATABASE_URL"] = self.database(dir).url
         full.update({k: str(v) for k, v in (env or {}).items()})
         p = subprocess.Popen([self.binary] + [str(a) for a in args], env=full, cwd=home, stdin=subprocess.DEVNULL,
                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=_die_with_parent)
