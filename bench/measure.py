@@ -6,6 +6,7 @@ import platform
 import re
 import signal
 import socket
+import sqlite3
 import subprocess
 import threading
 import time
@@ -114,7 +115,11 @@ class Server:
 
 
 def size_of(directory):
-    return sum(os.path.getsize(os.path.join(directory, n)) for n in os.listdir(directory))
+    """Bytes of a stopped store, without the pages of its file that are free: the next rows go there."""
+    total = sum(os.path.getsize(os.path.join(directory, n)) for n in os.listdir(directory))
+    with contextlib.closing(sqlite3.connect("file:%s?mode=ro&immutable=1" % os.path.join(directory, "xtrace.db"), uri=True)) as db:
+        free, page = (db.execute("PRAGMA " + what).fetchone()[0] for what in ("freelist_count", "page_size"))
+    return total - free * page
 
 
 def drop_cache(directory):

@@ -180,7 +180,7 @@ def writing_table(m, facts):
                          number(m.get(k + "bytes"), "B") if k + "bytes" in m else "-", number(m.get(k + "cpu")),
                          "%s / %s" % (number(m.get(k + "rss")), number(m.get(k + "anon"))), *share))
     return table(["writing, 32 connections", "stored before", "records/s", "slowest second", "ack p50 / p99 / max, ms",
-                  "group p50 / p99 + p99 of checkpoint work after it, <= ms", "on disk each", "server CPU each, us", "RSS / private at peak, MB", "of SQLite alone",
+                  "group p50 / p99 + p99 of checkpoint work after it, <= ms", "on disk each, free pages aside", "server CPU each, us", "RSS / private at peak, MB", "of SQLite alone",
                   "of HTTP alone"], rows)
 
 
