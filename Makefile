@@ -209,7 +209,7 @@ install-client:  ; $(CLIENT_C) DESTDIR='$(DESTDIR)' PREFIX='$(PREFIX)' install
 
 # ---- tests ---------------------------------------------------------------------------------------------------------
 
-.PHONY: unit unit-store test asan-test tsan-test small-test small-store-test test-crash test-clients test-fault
+.PHONY: unit unit-store test postgres-test asan-test tsan-test small-test small-store-test test-crash test-clients test-fault
 # Unit tests (one program a file) and the libraries that suites preload into the server.
 unit: $(UNIT_BIN) $(PRELOAD_SO) $(BUILD)/mode
 unit-store: $(STORE_UNIT_SRC:tests/unit/%.c=$(BUILD)/tests/unit/%) $(PRELOAD_SO) $(BUILD)/mode
@@ -224,6 +224,10 @@ $(PRELOAD_SO): $(BUILD)/tests/preload/%.so: tests/preload/%.c $(BUILD)/flags
 
 test: all unit bench-programs clients-c-tests
 	tests/run --build $(BUILD) $(TEST_ARGS)
+
+# What needs PostgreSQL, on clusters of its own; of the suites that run on each engine all.
+postgres-test: all unit
+	tests/run --build $(BUILD) --engine postgresql $(TEST_ARGS)
 
 asan-test: asan
 	tests/run --build $(BUILD)/asan $(TEST_ARGS)
@@ -337,6 +341,7 @@ help:
 	@echo '  make asan, tsan     address+undefined+leak, thread sanitizer: $(BUILD)/asan, $(BUILD)/tsan'
 	@echo '  make unit           the unit tests, not run'
 	@echo '  make test           build and run all tests (TEST_ARGS="--only PATTERN")'
+	@echo '  make postgres-test  what needs PostgreSQL alone, on clusters of its own'
 	@echo '  make asan-test, tsan-test   the same suite on those builds'
 	@echo '  make small          tiny limits in the store, so that it seals and merges all the time: $(SMALL) (MODE=asan)'
 	@echo '  make small-test     the whole suite on that build; small-store-test: what tests the store'

@@ -905,17 +905,20 @@ class Suite:
         self.dirs.append(d)
         return d
 
-    def server(self, env=None, args=(), dir=None):
+    def server(self, env=None, args=(), dir=None, database=None):
+        """`database`: a pg.Database that others share, whatever the engine of this run."""
         home = self.tmp()
+        if database:
+            self.databases[os.path.abspath(dir or os.path.join(home, "data"))] = database
         s = Server(self.binary, env, args, dir, home, self.slow, self.database(dir or os.path.join(home, "data")))
         self.servers.append(s)
         return _Scope(self, s)
 
     def database(self, dir):
         """The database that stands for a data directory on PostgreSQL, made when it is first asked for; else None."""
-        if self.engine != "postgresql":
-            return None
         dir = os.path.abspath(dir)
+        if dir not in self.databases and self.engine != "postgresql":
+            return None
         if dir not in self.databases:
             self.databases[dir] = pg.Database()
         return self.databases[dir]
