@@ -185,6 +185,16 @@ uint32_t hot_hash(int64_t project, const struct sample *p) {
     return hash_end(h);
 }
 
+enum xt_code hot_prepare(struct batch *b, struct xt_err *err) {
+    for (size_t i = 0; i < b->nsamples; i++) {
+        enum xt_code code = hot_check(&b->samples[i], err);
+        if (code != XT_OK)
+            return code;
+        b->samples[i].set_hash = hot_hash(b->project, &b->samples[i]);
+    }
+    return XT_OK;
+}
+
 bool hot_hex_text(struct str s, uint8_t ret[HOT_BYTES_HEX]) {
     if (s.n != 2 * HOT_BYTES_HEX)
         return false;

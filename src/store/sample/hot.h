@@ -93,6 +93,8 @@ void hot_part_unref(struct hot *h); /* NULL is fine */
 enum xt_code hot_check(const struct sample *p, struct xt_err *err);
 /* Hash of a point's project, name, labels and kind, as hot_add wants it in sample.set_hash; never 0. Any thread. */
 uint32_t hot_hash(int64_t project, const struct sample *p);
+/* Both for the points of a batch, on the thread that decoded it. XT_EREFUSED: one is not for storing. */
+enum xt_code hot_prepare(struct batch *b, struct xt_err *err);
 void hot_mark(const struct hot *h, struct hot_mark *ret);
 /* Takes back all that came after the mark and was not published. */
 void hot_cut(struct hot *h, const struct hot_mark *m);

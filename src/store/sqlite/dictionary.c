@@ -1,6 +1,7 @@
 /* dictionary.c -- dictionaries of texts (store/text/dict.h) as rows of `dict`, and what the engine does with them: prepare,
  * study, learn. */
 #include "base/sha.h"
+#include "store/sample/hot.h"
 #include "store/sqlite/payload.h"
 #include "store/text/text.h"
 
@@ -37,7 +38,7 @@ static enum xt_code newest_dict(void *arg, int64_t number, struct dict_row *ret,
 
 enum xt_code sqlite_prepare(struct store *s, struct batch *b, struct xt_err *err) {
     struct sqlite_store *e = engine_of(s);
-    enum xt_code code = samples_prepare(b, err);
+    enum xt_code code = hot_prepare(b, err);
     if (code != XT_OK || b->ntraces + b->nobservations == 0)
         return code;
     if (!dicts_current(e->dicts))

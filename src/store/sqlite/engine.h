@@ -175,8 +175,6 @@ enum xt_code samples_open(struct sqlite_store *e, struct xt_err *err);
 void samples_close(struct sqlite_store *e);
 enum xt_code samples_start(struct sqlite_store *e, struct xt_err *err); /* reads the log */
 void samples_stop(struct sqlite_store *e);                              /* an orderly end: little is left in the log */
-/* Any thread, before the group: hashes; XT_EREFUSED when a point is not for storing. */
-enum xt_code samples_prepare(struct batch *b, struct xt_err *err);
 enum xt_code samples_ready(struct sqlite_store *e, struct xt_err *err);
 enum xt_code samples_add(struct sqlite_store *e, const struct batch_part *part, struct xt_err *err);
 enum xt_code samples_log(struct sqlite_store *e, struct xt_err *err);

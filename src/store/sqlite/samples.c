@@ -307,16 +307,6 @@ void samples_end(struct sqlite_store *e, bool committed) {
     }
 }
 
-enum xt_code samples_prepare(struct batch *b, struct xt_err *err) {
-    for (size_t i = 0; i < b->nsamples; i++) {
-        enum xt_code code = hot_check(&b->samples[i], err);
-        if (code != XT_OK)
-            return code;
-        b->samples[i].set_hash = hot_hash(b->project, &b->samples[i]);
-    }
-    return XT_OK;
-}
-
 void samples_tidy(struct sqlite_store *e) {
     struct sample_state *s = e->samples;
     struct xt_err err;

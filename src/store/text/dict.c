@@ -1,4 +1,4 @@
-/* dict.c -- see dict.h. `mu` guards the list and `asked`; a struct dict is complete before it is linked and never changes
+/* dict.c -- see dict.h. `mu` guards the list and the question; a struct dict is complete before it is linked and never changes
  * or goes while the store is open, so that whoever found one needs no lock. */
 #include "store/text/dict.h"
 
@@ -9,18 +9,21 @@
 #include <zstd.h>
 
 #include "base/arena.h"
+#include "base/clock.h"
 #include "base/sha.h"
 
 #define LEVEL 1
 #define TRAIN_FIRST_TEXTS 3000
 #define TRAIN_AGAIN_TEXTS (TRAIN_FIRST_TEXTS * 8) /* a store that has one already */
 #define TRAIN_FACTOR 8
+#define ASK_AGAIN (5 * NS_PER_SEC)       /* decoding threads shall not wait for a store that is away */
 #define DICT_MAX_BYTES ((size_t)1 << 20) /* ours are a tenth of that */
 
 struct dicts {
     pthread_mutex_t mu;
     struct dict *list;
-    bool asked; /* the newest one of the file was looked for */
+    bool asked;       /* the newest one of the store was looked for */
+    int64_t ask_from; /* monotonic: not before */
     _Atomic(struct dict *) current;
     _Atomic uint64_t texts, due_at;
 };
@@ -153,8 +156,8 @@ enum xt_code dicts_find(struct dicts *s, const struct dict_source *from, int64_t
 /* One thread looks, the others go on without. */
 static bool take_question(struct dicts *s) {
     pthread_mutex_lock(&s->mu);
-    bool mine = !s->asked;
-    s->asked = true;
+    bool mine = !s->asked && clock_mono_ns() >= s->ask_from;
+    s->asked = s->asked || mine;
     pthread_mutex_unlock(&s->mu);
     return mine;
 }
@@ -173,7 +176,8 @@ void dicts_load_current(struct dicts *s, const struct dict_source *from) {
     if (told)
         return;
     pthread_mutex_lock(&s->mu);
-    s->asked = false; /* next time */
+    s->asked = false;
+    s->ask_from = clock_mono_ns() + ASK_AGAIN;
     pthread_mutex_unlock(&s->mu);
 }
 
