@@ -124,8 +124,8 @@ BEGIN
             CONTINUE;
         END IF;
         PERFORM pg_advisory_xact_lock(x'78747263'::int, 2);
-        IF to_regclass('xtrace.' || part) IS NOT NULL THEN
-            CONTINUE; -- another server was first
+        IF EXISTS (SELECT FROM pg_class WHERE relnamespace = 'xtrace'::regnamespace AND relname = part) THEN
+            CONTINUE; -- another server was first (asked of the table: to_regclass may answer from before the lock)
         END IF;
         EXECUTE format('SELECT EXISTS (SELECT FROM xtrace.%I WHERE week = $1)', parent || '_far') INTO far USING w;
         IF far THEN

@@ -19,11 +19,12 @@
 struct store;
 
 struct store_conf {
-    const char *url;      /* "sqlite:PATH of the database file" */
-    uint64_t readers;     /* connections for reads, >= 1 */
-    uint64_t cache_bytes; /* page cache of the writer */
-    bool read_only;       /* check beside a running server */
-    bool exclusive;       /* serve: take the lock of the data directory for as long as the store is open */
+    const char *url;           /* "sqlite:PATH of the database file" */
+    uint64_t readers;          /* connections for reads, >= 1 */
+    uint64_t cache_bytes;      /* page cache of the writer */
+    uint64_t write_timeout_ms; /* of one write transaction in a database server; 0: the engine's own */
+    bool read_only;            /* check beside a running server */
+    bool exclusive;            /* serve: take the lock of the data directory for as long as the store is open */
 };
 
 /* A piece of a batch: records [from, to) of each kind. */
@@ -121,7 +122,7 @@ struct store {
     void *engine; /* struct sqlite_store ... */
 };
 
-extern const struct store_ops store_sqlite_ops;
+extern const struct store_ops store_sqlite_ops, store_postgres_ops;
 
 /* Chooses the engine by the URL's scheme, opens. On failure nothing stays open. */
 enum xt_code store_open(struct store *s, const struct store_conf *conf, struct xt_err *err);

@@ -23,6 +23,7 @@ struct pg_store {
     struct pg_conn writer;
     struct pg_conn catalog;
     pthread_mutex_t catalog_mu;
+    int64_t catalog_again;   /* monotonic: before it the catalog's connection is not tried. catalog_mu */
     struct pg_conn *readers; /* array of conf.readers */
     struct pg_conn *free_readers;
     struct pg_conn ping;
