@@ -154,7 +154,7 @@ static void write_ingest(struct buf *b, const struct ingest_stats *s) {
     counter(b, "xtrace_ingest_groups_split_total", s->splits,
             "Groups written in parts because the store refused a record.");
     times(b, "xtrace_commit_seconds", &s->commits, "Time of a group's transaction.");
-    times(b, "xtrace_tidy_seconds", &s->tidying, "Time that the writer spent on checkpoints after a group.");
+    times(b, "xtrace_tidy_seconds", &s->tidying, "Time of one step of the store's housekeeping.");
 }
 
 static double resident_bytes(void) {

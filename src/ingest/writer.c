@@ -9,7 +9,9 @@
  *     a `done`.
  *  5. A group that the store refuses is written batch by batch, the traces and observations of a refused batch in halves
  *     down to single records, in order, so that a bad record fails alone; its samples follow in one piece.
- *  6. A store that is away (XT_EUNAVAILABLE and the like) refuses nothing: callers are told to send again. */
+ *  6. The store's housekeeping goes in bounded steps between groups; while no group comes it goes on when the store says
+ *     that more is due. When nothing is, and the store is well, the thread sleeps without a timer.
+ *  7. A store that is away (XT_EUNAVAILABLE and the like) refuses nothing: callers are told to send again. */
 #include "ingest/writer.h"
 
 #include <assert.h>
@@ -407,25 +409,43 @@ static void probe(struct ingest *in) {
     note_health(in, rc, &err);
 }
 
-/* Waits for work; while the store is unwell, at most the probe interval. True: the interval passed. mu held. */
-static bool wait_for_work(struct ingest *in) {
-    if (atomic_load_explicit(&in->good, memory_order_relaxed)) {
-        pthread_cond_wait(&in->wake, &in->mu);
-        return false;
-    }
-    int64_t until = clock_mono_ns() + PROBE_INTERVAL_NS;
+/* What is due without a caller, monotonic ns. The writer's own. */
+struct due {
+    int64_t probe; /* INT64_MAX: the store is well */
+    int64_t tidy;  /* TIDY_NOTHING: no */
+};
+
+/* Waits for a group, a task, the end, or the first time that something is due. mu held. */
+static void wait_for_work(struct ingest *in, struct due *d) {
+    bool good = atomic_load_explicit(&in->good, memory_order_relaxed);
+    if (good || d->probe == INT64_MAX)
+        d->probe = good ? INT64_MAX : clock_mono_ns() + PROBE_INTERVAL_NS;
+    int64_t until = d->probe < d->tidy ? d->probe : d->tidy;
     struct timespec ts = { .tv_sec = until / NS_PER_SEC, .tv_nsec = until % NS_PER_SEC };
-    return pthread_cond_timedwait(&in->wake, &in->mu, &ts) == ETIMEDOUT;
+    while (!in->head && !in->task_head && !in->stopping && (until == INT64_MAX || clock_mono_ns() < until)) {
+        if (until == INT64_MAX)
+            pthread_cond_wait(&in->wake, &in->mu);
+        else
+            pthread_cond_timedwait(&in->wake, &in->mu, &ts);
+    }
+}
+
+/* After each group and task, and when more is due: how long it took is counted. */
+static void tidy(struct ingest *in, struct due *d) {
+    int64_t start = clock_mono_ns();
+    d->tidy = in->store->ops->tidy(in->store);
+    lock(in);
+    count_time(&in->stats.tidying, clock_mono_ns() - start);
+    unlock(in);
 }
 
 static void *writer_main(void *arg) {
     struct ingest *in = arg;
     static const struct xt_err stopped = { XT_EUNAVAILABLE, "Service Unavailable" };
+    struct due due = { .probe = INT64_MAX, .tidy = clock_mono_ns() }; /* what a crash left */
     lock(in);
     for (;;) {
-        bool probe_due = false;
-        while (!in->head && !in->task_head && !in->stopping && !probe_due)
-            probe_due = wait_for_work(in);
+        wait_for_work(in, &due);
         if (!in->head && !in->task_head && in->stopping)
             break;
         struct ticket *dropped = NULL;
@@ -445,16 +465,16 @@ static void *writer_main(void *arg) {
             write_group(in, n);
         for (size_t i = 0; i < n; i++)
             deliver(in, in->group[i]);
+        bool probe_due = !n && !task && clock_mono_ns() >= due.probe; /* a group is a probe too */
         if (probe_due)
             probe(in);
+        if (n || probe_due)
+            due.probe = INT64_MAX;
         if (task)
             run_task(in, task);
-        int64_t start = clock_mono_ns();
-        if (n || task)
-            in->store->ops->tidy(in->store);
+        if (n || task || clock_mono_ns() >= due.tidy)
+            tidy(in, &due);
         lock(in);
-        if (n || task)
-            count_time(&in->stats.tidying, clock_mono_ns() - start);
     }
     in->ended = true;
     pthread_cond_broadcast(&in->end_cv);

@@ -82,7 +82,7 @@ struct ingest_stats {
     uint64_t busy_refusals, abandoned, splits, dropped_points;
     int64_t oldest_queued_ns;    /* age of the oldest queued ticket, 0: none */
     struct ingest_times commits; /* transactions of groups */
-    struct ingest_times tidying; /* the store's housekeeping after them */
+    struct ingest_times tidying; /* steps of the store's housekeeping */
 };
 extern const double ingest_bounds[INGEST_BUCKETS]; /* seconds, ascending; the last is +Inf */
 void ingest_stats_get(struct ingest *in, struct ingest_stats *ret);

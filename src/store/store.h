@@ -43,6 +43,8 @@ struct store_key {
     int64_t revoked; /* TIME_NONE: valid */
 };
 
+#define TIDY_NOTHING INT64_MAX
+
 enum retain_kind { RETAIN_TRACES, RETAIN_SAMPLES };
 struct store_stats { /* for /metrics; cheap */
     int64_t file_bytes, wal_bytes;
@@ -64,8 +66,9 @@ struct store_ops {
     enum xt_code (*write)(struct store *s, const struct batch_part *parts, size_t n, struct xt_err *err);
     /* [writer] A tiny durable write: is the store writable? */
     enum xt_code (*probe)(struct store *s, struct xt_err *err);
-    /* [writer] Housekeeping between groups (checkpoint); bounded, cheap when nothing is due. */
-    void (*tidy)(struct store *s);
+    /* [writer] A step of housekeeping between groups (checkpoint, seals, merges); bounded, cheap when nothing is due.
+     * Returns when the next one is due though no group comes (monotonic ns, the past: at once), or TIDY_NOTHING. */
+    int64_t (*tidy)(struct store *s);
     /* [writer] Removes one slice of what was created (traces) or stamped (samples) before `cutoff`; rollups follow.
      * *ret_more: call again. */
     enum xt_code (*retain)(struct store *s, enum retain_kind kind, int64_t cutoff, bool *ret_more, struct xt_err *err);

@@ -23,7 +23,11 @@ struct fake {
     bool hold;         /* writes wait while set */
     bool waiting;      /* a write waits */
     enum xt_code away; /* every write and probe fails so */
-    unsigned writes, probes, groups_ok;
+    unsigned writes, probes, groups_ok, tidies;
+    unsigned tidies_due; /* so many more */
+    int64_t tidy_pause;  /* ns between them */
+    int64_t tidy_at;     /* before that a call is too early, unless a group or task came */
+    bool too_early;
     char committed[4000]; /* "a b c " */
 };
 static struct fake fake;
@@ -63,7 +67,19 @@ static enum xt_code fake_probe(struct store *s, struct xt_err *err) {
     pthread_mutex_unlock(&fake.mu);
     return rc == XT_OK ? XT_OK : xt_fail(err, rc, "away");
 }
-static void fake_tidy(struct store *s) { (void)s; }
+static int64_t fake_tidy(struct store *s) {
+    (void)s;
+    pthread_mutex_lock(&fake.mu);
+    int64_t now = clock_mono_ns();
+    fake.too_early = fake.too_early || now < fake.tidy_at;
+    fake.tidies++;
+    fake.tidy_at = fake.tidies_due > 0 ? now + fake.tidy_pause : TIDY_NOTHING;
+    fake.tidies_due -= fake.tidies_due > 0;
+    pthread_cond_broadcast(&fake.cv);
+    int64_t due = fake.tidy_at;
+    pthread_mutex_unlock(&fake.mu);
+    return due;
+}
 static const struct store_ops fake_ops = {
     .scheme = "fake", .write = fake_write, .probe = fake_probe, .tidy = fake_tidy
 };
@@ -81,6 +97,18 @@ static void wait_until_writing(void) {
     while (!fake.waiting)
         pthread_cond_wait(&fake.cv, &fake.mu);
     pthread_mutex_unlock(&fake.mu);
+}
+
+static bool wait_for_tidies(unsigned n) {
+    int64_t until = clock_now_ns() + 10 * NS_PER_SEC;
+    struct timespec ts = { until / NS_PER_SEC, until % NS_PER_SEC };
+    int rc = 0;
+    pthread_mutex_lock(&fake.mu);
+    while (fake.tidies < n && rc == 0)
+        rc = pthread_cond_timedwait(&fake.cv, &fake.mu, &ts);
+    bool ok = fake.tidies >= n;
+    pthread_mutex_unlock(&fake.mu);
+    return ok;
 }
 
 /* ---- callers ---- */
@@ -345,6 +373,69 @@ static void test_tasks_run_between_groups(void **state) {
     assert_string_equal(fake.committed, "a task ");
 }
 
+/* What is due is done without a group, when it is due, and then the thread rests. */
+static void test_housekeeping_goes_on_while_idle(void **state) {
+    (void)state;
+    struct ingest *in = start(1 << 20);
+    struct caller c;
+    assert_true(wait_for_tidies(1)); /* what the process before may have left */
+    pthread_mutex_lock(&fake.mu);
+    fake.tidies_due = 20;
+    fake.tidy_pause = NS_PER_SEC / 500;
+    fake.tidy_at = 0;
+    pthread_mutex_unlock(&fake.mu);
+    assert_int_equal(submit(in, "a", &c), XT_OK);
+    assert_true(wait_for_tidies(22));
+    assert_true(wait_done(&c));
+    ticket_unref(c.ticket);
+    stop(in);
+    assert_int_equal(fake.tidies, 22);
+    assert_false(fake.too_early);
+}
+
+/* However much there is to do, a group waits for one step at most, and so does the end. */
+static void test_groups_go_before_housekeeping(void **state) {
+    (void)state;
+    struct ingest *in = start(1 << 20);
+    struct caller c;
+    assert_true(wait_for_tidies(1));
+    pthread_mutex_lock(&fake.mu);
+    fake.tidies_due = UINT32_MAX;
+    pthread_mutex_unlock(&fake.mu);
+    assert_int_equal(submit(in, "a", &c), XT_OK);
+    assert_true(wait_done(&c));
+    ticket_unref(c.ticket);
+    assert_true(wait_for_tidies(1000));
+    assert_int_equal(submit(in, "b", &c), XT_OK);
+    assert_true(wait_done(&c));
+    ticket_unref(c.ticket);
+    stop(in);
+    assert_string_equal(fake.committed, "a b ");
+}
+
+/* Housekeeping that is due soon all the time does not keep the writer from asking a store that is away. */
+static void test_housekeeping_and_probes(void **state) {
+    (void)state;
+    struct ingest *in = start(1 << 20);
+    struct caller c;
+    assert_true(wait_for_tidies(1));
+    pthread_mutex_lock(&fake.mu);
+    fake.tidies_due = UINT32_MAX;
+    fake.tidy_pause = NS_PER_SEC / 100;
+    fake.away = XT_EUNAVAILABLE;
+    pthread_mutex_unlock(&fake.mu);
+    assert_int_equal(submit(in, "a", &c), XT_OK);
+    assert_true(wait_done(&c));
+    ticket_unref(c.ticket);
+    set(XT_OK, false);
+    int64_t until = clock_mono_ns() + 10 * NS_PER_SEC;
+    for (unsigned n = 2; !ingest_healthy(in) && clock_mono_ns() < until; n++)
+        assert_true(wait_for_tidies(n));
+    assert_true(ingest_healthy(in));
+    stop(in);
+    assert_int_equal(fake.probes, 1);
+}
+
 struct proof {
     struct ingest *in;
     int64_t fresh_ns;
@@ -398,6 +489,9 @@ int main(void) {
         cmocka_unit_test(test_stop_drains),
         cmocka_unit_test(test_stop_with_a_store_that_hangs),
         cmocka_unit_test(test_tasks_run_between_groups),
+        cmocka_unit_test(test_housekeeping_goes_on_while_idle),
+        cmocka_unit_test(test_groups_go_before_housekeeping),
+        cmocka_unit_test(test_housekeeping_and_probes),
         cmocka_unit_test(test_proofs_are_shared),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

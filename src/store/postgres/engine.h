@@ -73,7 +73,7 @@ enum xt_code postgres_check(struct store *s, bool deep, struct buf *report, stru
 /* Owners add their files; engine.c's table names a function as soon as it is here. */
 enum xt_code postgres_prepare(struct store *s, struct batch *b, struct xt_err *err);
 enum xt_code postgres_write(struct store *s, const struct batch_part *parts, size_t n, struct xt_err *err);
-void postgres_tidy(struct store *s);
+int64_t postgres_tidy(struct store *s);
 enum xt_code postgres_retain(struct store *s, enum retain_kind kind, int64_t cutoff, bool *ret_more,
                              struct xt_err *err);
 enum xt_code postgres_study(struct store *s, struct buf *ret, struct xt_err *err);

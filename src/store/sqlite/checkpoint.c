@@ -131,19 +131,21 @@ static void copy_rest(struct checkpoint *k) {
     }
 }
 
-void checkpoint_tidy(struct checkpoint *k) {
+int64_t checkpoint_tidy(struct checkpoint *k) {
     pthread_mutex_lock(&k->mu);
     enum checkpoint_state state = k->state;
     pthread_mutex_unlock(&k->mu);
     bool due = k->frames >= k->due_at;
-    if (state == CHECKPOINT_ASKED || (state == CHECKPOINT_IDLE && !due))
-        return;
+    if (state == CHECKPOINT_ASKED)
+        return clock_mono_ns() + TIDY_POLL;
+    if (state == CHECKPOINT_IDLE && !due)
+        return TIDY_NOTHING;
     if (state == CHECKPOINT_IDLE && have_thread(k)) {
         pthread_mutex_lock(&k->mu);
         k->state = CHECKPOINT_ASKED;
         pthread_cond_signal(&k->asked);
         pthread_mutex_unlock(&k->mu);
-        return;
+        return clock_mono_ns() + TIDY_POLL;
     }
     if (due)
         copy_rest(k);
@@ -152,6 +154,7 @@ void checkpoint_tidy(struct checkpoint *k) {
     pthread_mutex_lock(&k->mu);
     k->state = CHECKPOINT_IDLE;
     pthread_mutex_unlock(&k->mu);
+    return TIDY_NOTHING;
 }
 
 void checkpoint_settle(struct checkpoint *k) {

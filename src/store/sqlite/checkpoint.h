@@ -25,8 +25,9 @@ struct checkpoint *checkpoint_new(struct sqlite_store *e);
 void checkpoint_free(struct checkpoint *k);
 /* The log's length is told by the writer's connection: after each time that is opened. */
 void checkpoint_watch(struct checkpoint *k);
-/* [writer] Between groups: asks the thread when a checkpoint is due, finishes what the thread has done. */
-void checkpoint_tidy(struct checkpoint *k);
+/* [writer] Between groups: asks the thread when a checkpoint is due, finishes what the thread has done. Returns as the
+ * store's op does. */
+int64_t checkpoint_tidy(struct checkpoint *k);
 /* [writer] Waits until the thread rests. For tests. */
 void checkpoint_settle(struct checkpoint *k);
 /* [writer] Copies everything and leaves an empty log, waiting for readers for a moment: before the store is closed. */

@@ -282,12 +282,13 @@ static void sqlite_stats(struct store *s, struct store_stats *ret) {
     checkpoint_counts(e->ckpt, &ret->checkpoints, &ret->checkpoint_errors);
 }
 
-static void sqlite_tidy(struct store *s) {
+static int64_t sqlite_tidy(struct store *s) {
     struct sqlite_store *e = engine_of(s);
-    samples_tidy(e);
-    index_tidy(e);
-    if (e->ckpt)
-        checkpoint_tidy(e->ckpt);
+    const int64_t due[] = { samples_tidy(e), index_tidy(e), e->ckpt ? checkpoint_tidy(e->ckpt) : TIDY_NOTHING };
+    int64_t next = TIDY_NOTHING;
+    for (size_t i = 0; i < sizeof due / sizeof *due; i++)
+        next = due[i] < next ? due[i] : next;
+    return next;
 }
 
 const struct store_ops store_sqlite_ops = {

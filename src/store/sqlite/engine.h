@@ -141,8 +141,8 @@ enum xt_code index_begin(struct sqlite_store *e, struct xt_err *err);
 enum xt_code index_log(struct sqlite_store *e, struct xt_err *err);
 void index_commit(struct sqlite_store *e); /* after the commit */
 void index_abort(struct sqlite_store *e);  /* after a rollback, or a commit that failed */
-/* Between groups: a few slices of sealing, merging or deleting, if any is due. */
-void index_tidy(struct sqlite_store *e);
+/* Between groups: a few slices of sealing, merging or deleting, if any is due. Returns as the op does. */
+int64_t index_tidy(struct sqlite_store *e);
 /* The transaction of the connection has ended. */
 void index_unpin(struct conn *c);
 
@@ -159,6 +159,7 @@ enum xt_code dir_lock(const char *dir, int *ret_fd, struct xt_err *err);
 enum xt_code dir_sync(const char *dir, struct xt_err *err);
 /* Makes an empty file of mode 0600 unless there is one: SQLite would use 0644. */
 enum xt_code file_create(const char *path, struct xt_err *err);
+#define TIDY_POLL (20 * INT64_C(1000000)) /* ns: housekeeping looks so often whether its thread is done */
 /* ---- files of the engine, one op each ---- */
 enum xt_code sqlite_migrate(struct store *s, struct xt_err *err); /* migrate.c */
 #define SQLITE_APPLICATION_ID 0x78747263                          /* "xtrc", in the header of every database of ours */
@@ -179,7 +180,7 @@ enum xt_code samples_ready(struct sqlite_store *e, struct xt_err *err);
 enum xt_code samples_add(struct sqlite_store *e, const struct batch_part *part, struct xt_err *err);
 enum xt_code samples_log(struct sqlite_store *e, struct xt_err *err);
 void samples_end(struct sqlite_store *e, bool committed);
-void samples_tidy(struct sqlite_store *e);
+int64_t samples_tidy(struct sqlite_store *e); /* a step of sealing; returns as the op does */
 enum xt_code sqlite_retain_samples(struct sqlite_store *e, int64_t cutoff, bool *ret_more, struct xt_err *err);
 enum xt_code sqlite_retain_traces(struct sqlite_store *e, int64_t cutoff, bool *ret_more,
                                   struct xt_err *err); /* retain.c */

@@ -422,8 +422,12 @@ static enum xt_code work_now(struct index *ix, enum work work, struct xt_err *er
 static bool work_once(struct index *ix) {
     struct conn *c = &ix->e->writer;
     enum work work = choose(ix);
-    if (work == WORK_NONE || conn_begin(c, true, NULL) != XT_OK)
+    if (work == WORK_NONE)
         return false;
+    if (conn_begin(c, true, NULL) != XT_OK) {
+        ix->retry_at = clock_mono_ns() + IX_TRIES_PAUSE;
+        return false;
+    }
     if (work_now(ix, work, NULL) == XT_OK)
         return true;
     conn_rollback(c);
@@ -449,14 +453,19 @@ static bool sync_again(struct index *ix) {
     return code == XT_OK;
 }
 
-void index_tidy(struct sqlite_store *e) {
+int64_t index_tidy(struct sqlite_store *e) {
     struct index *ix = e->index;
     if ((ix->retry_at != 0 && clock_mono_ns() < ix->retry_at) || !sync_again(ix))
-        return;
+        return ix->retry_at;
     uint64_t steps = 1 + ix->added / ENTRIES_PER_STEP;
+    bool more = true;
     ix->added = 0;
     ix->retry_at = 0;
-    for (uint64_t i = 0; i < steps && i < STEPS_MAX && work_once(ix); i++) {}
+    for (uint64_t i = 0; more && i < steps && i < STEPS_MAX; i++)
+        more = work_once(ix);
+    if (ix->retry_at != 0)
+        return ix->retry_at;
+    return more ? clock_mono_ns() : TIDY_NOTHING;
 }
 
 /* ---- retention and rebuilding ---- */

@@ -307,22 +307,36 @@ void samples_end(struct sqlite_store *e, bool committed) {
     }
 }
 
-void samples_tidy(struct sqlite_store *e) {
+static bool tidy_due(const struct sqlite_store *e) {
+    const struct sample_state *s = e->samples;
+    return s->now && (s->suspect || s->job || samples_frozen(e) || hot_full(samples_hot(s->now)));
+}
+
+int64_t samples_tidy(struct sqlite_store *e) {
     struct sample_state *s = e->samples;
     struct xt_err err;
-    if (!s->now || s->suspect)
-        return;
-    /* A failure here loses nothing: the log has the points, and it is tried again. */
-    if (s->job)
-        samples_seal_step(e, 0, &err);
-    else if ((samples_frozen(e) || hot_full(samples_hot(s->now))) && clock_mono_ns() >= s->retry_at)
-        samples_seal_start(e, TIME_MIN, false, &err);
+    if (!tidy_due(e))
+        return TIDY_NOTHING;
+    if (clock_mono_ns() < s->retry_at)
+        return s->retry_at;
+    enum xt_code code = samples_loaded(e, &err);
+    if (code == XT_OK && s->job)
+        code = samples_seal_step(e, 0, &err);
+    else if (code == XT_OK && tidy_due(e))
+        code = samples_seal_start(e, TIME_MIN, false, &err);
+    if (code != XT_OK) { /* loses nothing: the log has the points */
+        s->retry_at = clock_mono_ns() + SAMPLE_RETRY;
+        return s->retry_at;
+    }
+    if (samples_seal_making(e))
+        return clock_mono_ns() + TIDY_POLL;
+    return tidy_due(e) ? clock_mono_ns() : TIDY_NOTHING;
 }
 
 void samples_stop(struct sqlite_store *e) {
     struct sample_state *s = e->samples;
     struct xt_err err;
-    if (!s->now || s->suspect)
+    if (!s->now || samples_loaded(e, &err) != XT_OK)
         return;
     enum xt_code code = samples_seal_finish(e, &err);
     const struct hot *h = samples_hot(s->now);

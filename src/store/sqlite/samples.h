@@ -19,6 +19,7 @@
 
 #define SAMPLE_PARTS 3
 #define SAMPLE_ASIDE 64
+#define SAMPLE_RETRY NS_PER_SEC /* after a seal that failed */
 #define SAMPLE_GEN_MAX (INT64_C(1) << 29)
 
 struct samples_version {
@@ -84,6 +85,8 @@ enum xt_code samples_seal_start(struct sqlite_store *e, int64_t cutoff, bool car
 /* One bounded piece of what is due, in a transaction of its own. While the packs are being made it waits for them, at most
  * wait_ns. */
 enum xt_code samples_seal_step(struct sqlite_store *e, int64_t wait_ns, struct xt_err *err);
+/* Is its thread still at it? */
+bool samples_seal_making(const struct sqlite_store *e);
 /* All of it. */
 enum xt_code samples_seal_finish(struct sqlite_store *e, struct xt_err *err);
 void samples_seal_drop(struct sqlite_store *e); /* forgets it: the log has everything */

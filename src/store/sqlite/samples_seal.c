@@ -6,7 +6,7 @@
  *  2. Until then rows of the generation mean nothing: a start over, or an end of the program, leaves them, and the first
  *     step of the next try removes them. The log's rows go last, in slices.
  *  3. When the next hot part is full before that, the writer waits: memory stays bounded.
- *  4. What fails is tried again after RETRY_NS; nothing is lost but time. */
+ *  4. What fails is tried again after SAMPLE_RETRY; nothing is lost but time. */
 #include "store/sqlite/samples.h"
 
 #include <errno.h>
@@ -17,7 +17,6 @@
 #define SLICE_BYTES ((size_t)1 << 20)
 #define SLICE_ROWS 1000
 #define PURGE_ROWS 64
-#define RETRY_NS NS_PER_SEC
 
 enum stage { STAGE_MAKE, STAGE_CLEAN, STAGE_PACKS, STAGE_DIRS, STAGE_FILTER, STAGE_CARRY, STAGE_COMMIT, STAGE_PURGE };
 
@@ -469,6 +468,11 @@ static bool nothing_to_do(const struct seal_job *j) {
     return false;
 }
 
+bool samples_seal_making(const struct sqlite_store *e) {
+    struct seal_job *j = e->samples->job;
+    return j && j->stage == STAGE_MAKE && !job_wait(j, 0);
+}
+
 enum xt_code samples_seal_step(struct sqlite_store *e, int64_t wait_ns, struct xt_err *err) {
     struct sample_state *s = e->samples;
     struct seal_job *j = s->job;
@@ -482,7 +486,7 @@ enum xt_code samples_seal_step(struct sqlite_store *e, int64_t wait_ns, struct x
             enum xt_code code = j->code;
             *err = j->err;
             samples_seal_drop(e);
-            s->retry_at = clock_mono_ns() + RETRY_NS;
+            s->retry_at = clock_mono_ns() + SAMPLE_RETRY;
             return code;
         }
         j->stage = STAGE_CLEAN;
