@@ -212,6 +212,7 @@ static enum xt_code resync(struct sqlite_store *e, struct xt_err *err) {
         code = load(e, &e->writer, &v, err);
         if (code == XT_OK)
             samples_version_set(e, v);
+        s->sealing = s->sealing && code != XT_OK;
     } else {
         struct samples_log r = { .v = s->now, .last = s->row };
         struct hot_mark mark;

@@ -42,6 +42,9 @@ struct sample_state {
     bool open;       /* a group is being added: hot_cut or hot_publish_points follows */
     bool suspect;    /* a commit failed: did it reach the file? */
     struct seal_job *job;
+    bool sealing;                  /* a seal was begun for the frozen part, and if it failed, the next try has ... */
+    int64_t seal_cutoff;           /* ... at least this cutoff */
+    bool seal_carry_all;           /* ... and this */
     int64_t retry_at;              /* monotonic; a seal failed: not before */
     bool retaining;                /* the parts were seen to in a round of retention that is not over ... */
     int64_t retain_cutoff;         /* ... with this cutoff */
@@ -80,7 +83,8 @@ static inline struct hot *samples_hot(const struct samples_version *v) { return 
 /* Is a part frozen whose generation is not sealed? */
 bool samples_frozen(const struct sqlite_store *e);
 /* Freezes the hot part unless one is frozen, and starts to make a generation of it; nothing while one is being made.
- * Points before `cutoff` fall away. carry_all: all others stay in the log. */
+ * Points before `cutoff` fall away. carry_all: all others stay in the log. A seal that failed is begun again with what it
+ * had. */
 enum xt_code samples_seal_start(struct sqlite_store *e, int64_t cutoff, bool carry_all, struct xt_err *err);
 /* One bounded piece of what is due, in a transaction of its own. While the packs are being made it waits for them, at most
  * wait_ns. */

@@ -217,8 +217,14 @@ enum xt_code samples_seal_start(struct sqlite_store *e, int64_t cutoff, bool car
         return XT_OK;
     if (s->now->next_gen >= SAMPLE_GEN_MAX)
         return xt_fail(err, XT_EUNAVAILABLE, "no more generations of samples");
+    bool again = samples_frozen(e) && s->sealing;
     enum xt_code code = samples_frozen(e) ? XT_OK : freeze(e, err);
-    return code == XT_OK ? job_new(e, cutoff, carry_all, err) : code;
+    if (code != XT_OK)
+        return code;
+    s->seal_cutoff = again && s->seal_cutoff > cutoff ? s->seal_cutoff : cutoff;
+    s->seal_carry_all = again ? s->seal_carry_all : carry_all;
+    s->sealing = true;
+    return job_new(e, s->seal_cutoff, s->seal_carry_all, err);
 }
 
 /* ---- storing: one slice, in an open transaction ---- */
@@ -408,6 +414,7 @@ static enum xt_code publish(struct seal_job *j, struct samples_version *v) {
     samples_version_add(v, hot, 2 * j->gen + 2);
     samples_version_set(j->e, v);
     s->ndamaged = 0;
+    s->sealing = false;
     return XT_OK;
 }
 
