@@ -234,11 +234,89 @@ static void damaged_generation(void **state) {
     assert_int_equal(failed, 1); /* the other metric is still answered */
 }
 
+/* Housekeeping as the writer does it while no group comes. */
+static void tidy_until_idle(struct fixture *f) {
+    int64_t due, until = clock_mono_ns() + 20 * NS_PER_SEC;
+    while ((due = f->store.ops->tidy(&f->store)) != TIDY_NOTHING) {
+        assert_true(clock_mono_ns() < until);
+        assert_true(due <= clock_mono_ns() + NS_PER_SEC);
+        while (clock_mono_ns() < due)
+            sched_yield();
+    }
+}
+
+/* A part that is frozen becomes a generation though nothing comes any more; also after a group that failed. */
+static void idle_seals(void **state) {
+    struct fixture *f = *state;
+    struct sqlite_store *e = engine_of(&f->store);
+    for (int round = 1; round <= 2; round++) {
+        struct batch *b = sample_batch(1);
+        for (int i = 0; i < 50; i++)
+            sample_add(b, "m", "a=1", i, i);
+        samples_store(f, b);
+        tidy_until_idle(f);
+        assert_int_equal(samples_seal_start(e, TIME_MIN, false, &f->err), XT_OK);
+        if (round == 2)
+            samples_end(e, false);
+        tidy_until_idle(f);
+        assert_false(samples_frozen(e));
+        assert_null(e->samples->job);
+        assert_int_equal(fixture_query(f, "SELECT count(*) FROM mgen"), round);
+        assert_int_equal(fixture_query(f, "SELECT count(*) FROM mlog"), 0);
+    }
+    assert_int_equal(fixture_points(f), 100);
+    samples_sound(f);
+}
+
+/* A seal for retention that failed is begun again as it was: old points fall away, the others stay in the log. */
+static void retention_seal_again(void **state) {
+    struct fixture *f = *state;
+    struct sqlite_store *e = engine_of(&f->store);
+    struct batch *b = sample_batch(1);
+    for (int i = -10; i < 40; i++)
+        sample_add(b, "m", "", i, i);
+    samples_store(f, b);
+    assert_int_equal(samples_seal_start(e, 20, true, &f->err), XT_OK);
+    samples_seal_drop(e); /* as after one that failed */
+    assert_true(samples_frozen(e));
+    tidy_until_idle(f);
+    assert_false(samples_frozen(e));
+    assert_int_equal(fixture_points(f), 20);
+    assert_int_equal(fixture_query(f, "SELECT count(*) FROM mgen"), 0);
+    /* The next seal has nothing of it. */
+    b = sample_batch(1);
+    sample_add(b, "m", "", -5, 1);
+    samples_store(f, b);
+    fixture_seal(f, false);
+    assert_int_equal(fixture_points(f), 21);
+    assert_int_equal(fixture_query(f, "SELECT count(*) FROM mgen"), 1);
+    samples_sound(f);
+}
+
+/* A row that is found damaged when the log is read again, after a failure, is kept like one found at the start. */
+static void damaged_behind_a_failure(void **state) {
+    struct fixture *f = *state;
+    struct sqlite_store *e = engine_of(&f->store);
+    struct batch *b = sample_batch(1);
+    sample_add(b, "m", "", 1, 1);
+    samples_store(f, b);
+    tidy_until_idle(f);
+    assert_int_equal(conn_exec(&e->writer, "INSERT INTO mlog(k, z) SELECT max(k) + 1, x'00' FROM mlog", &f->err),
+                     XT_OK);
+    samples_end(e, false);
+    fixture_seal(f, false);
+    tidy_until_idle(f);
+    assert_int_equal(fixture_query(f, "SELECT count(*) FROM mlog WHERE k < 0"), 1);
+    assert_int_equal(fixture_query(f, "SELECT count(*) FROM mlog WHERE k >= 0"), 0);
+    assert_int_equal(fixture_points(f), 1);
+}
+
 int main(void) {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, fixture_setup, fixture_teardown)
     const struct CMUnitTest tests[] = {
-        TEST(failed_commits), TEST(commit_that_landed), TEST(reading_that_failed),
-        TEST(ends_in_seals),  TEST(damaged_log),        TEST(damaged_generation),
+        TEST(failed_commits), TEST(commit_that_landed),   TEST(reading_that_failed),
+        TEST(ends_in_seals),  TEST(damaged_log),          TEST(damaged_generation),
+        TEST(idle_seals),     TEST(retention_seal_again), TEST(damaged_behind_a_failure),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -221,6 +221,8 @@ static enum xt_code resync(struct sqlite_store *e, struct xt_err *err) {
         if (code == XT_OK) {
             hot_publish_points(samples_hot(s->now));
             s->row = r.last;
+            for (size_t i = 0; i < r.ndamaged && i < SAMPLE_ASIDE && s->ndamaged < SAMPLE_ASIDE; i++)
+                s->damaged[s->ndamaged++] = r.damaged[i];
         } else {
             hot_cut(samples_hot(s->now), &mark); /* the next try reads the rows once more */
         }
