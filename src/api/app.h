@@ -18,7 +18,14 @@ struct app {
     struct rate_limiter *limiter;
     int64_t default_project; /* number of the default tenant */
     int64_t started_mono_ns;
+    /* The listener is there before the store (a database server may be away, or be migrated for long): until it is cleared
+     * only readiness and the process' own routes answer, and nothing above but conf is to be looked at. Cleared once, with
+     * release: who sees that sees everything above. */
+    _Atomic bool starting;
     _Atomic bool stopping; /* set by the stop; readiness reads it. Relaxed: one flag, nothing else hangs on it */
 };
 
 static inline struct app *app_of(const struct http_req *req) { return http_app(req); }
+static inline bool app_is_starting(struct app *app) {
+    return atomic_load_explicit(&app->starting, memory_order_acquire);
+}

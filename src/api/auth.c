@@ -189,6 +189,8 @@ static bool visible_ascii(struct str s) {
 
 enum xt_code auth_authorise(void *app, struct http_req *req, const struct http_route *route, struct http_auth *ret,
                             struct xt_err *err) {
+    if (app_is_starting(app))
+        return xt_fail(err, XT_EUNAVAILABLE, "Service Unavailable");
     struct auth *a = ((struct app *)app)->auth;
     struct str h = str_trim(http_header(req, "Authorization"));
     bool open = route->open_compat && a->conf.open_compat && !a->pair_configured;

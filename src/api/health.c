@@ -56,7 +56,7 @@ static void ready_deadline(struct http_req *req, void *arg) {
 enum http_result health_ready(struct http_req *req, struct xt_err *err) {
     struct app *app = app_of(req);
     bool stopping = atomic_load_explicit(&app->stopping, memory_order_relaxed);
-    if (stopping || !ingest_healthy(app->ingest)) {
+    if (app_is_starting(app) || stopping || !ingest_healthy(app->ingest)) {
         reply_ready(req, false);
         return HTTP_REPLY;
     }

@@ -51,6 +51,7 @@ enum xt_code cmd_open_store(const struct conf *c, enum store_use use, struct sto
     struct store_conf sc = { .url = url,
                              .readers = c->query_threads,
                              .cache_bytes = c->cache_bytes,
+                             .write_timeout_ms = c->database_write_timeout_ms,
                              .read_only = use == STORE_LOOK,
                              .exclusive = use == STORE_SERVE };
     enum xt_code rc = store_open(ret, &sc, err);

@@ -1,6 +1,10 @@
 /* serve.c -- start and stop of the server.
  *
  * Start: configuration, token, store (lock, schema), writer, jobs, listener: what a part needs is there before it.
+ * When the store is a database server, the listener is first: it says that the process lives (/healthz) and is not ready
+ * (/readyz), and tells everybody else to retry, for as long as the database is away or its schema is worked on; the other
+ * parts are tried once a second until they stand (app.starting). What waiting can't mend (a schema of a newer program, a
+ * missing right) ends the process with one line, as it does without a listener.
  * Stop (SIGTERM, SIGINT): readiness says 503, no new connections, open requests finish while the writer still runs, the
  * writer drains, the store closes; all within stop_timeout_ms. A second signal ends the process at once: what was
  * acknowledged is on disk by then anyway. */
@@ -14,6 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "api/api.h"
@@ -29,6 +34,7 @@
 #include "jobs/jobs.h"
 
 #define TOKEN_BYTES 24
+#define RETRY_NS NS_PER_SEC /* between two looks whether the database is there */
 #define TOKEN_TEXT (2 * TOKEN_BYTES + 1)
 
 struct server {
@@ -40,6 +46,7 @@ struct server {
     struct jobs *jobs;
     char token[TOKEN_TEXT]; /* when it was made by us */
     bool token_made;        /* now, not read from the file */
+    bool announced;
     char token_path[4096];
 };
 
@@ -160,40 +167,48 @@ static enum xt_code start_http(struct server *s, struct xt_err *err) {
     return http_server_start(&hc, &s->http, err);
 }
 
-static enum xt_code start(struct server *s, struct xt_err *err) {
+/* The store with what must be known of it. After a failure nothing of it stays. */
+static enum xt_code start_store(struct server *s, struct xt_err *err) {
     const struct conf *c = &s->source.conf;
-    s->app.conf = c;
-    s->app.started_mono_ns = clock_mono_ns();
-    if (c->database_url && !c->bearer_token)
-        return settle_token(s, err); /* before anything is touched */
     enum xt_code rc = cmd_open_store(c, STORE_SERVE, &s->store, err);
     if (rc != XT_OK)
         return rc;
+    rc = settle_token(s, err); /* the directory exists and is ours now */
+    if (rc == XT_OK)
+        rc = s->store.ops->project_open(&s->store, str_c(c->default_project), &s->app.default_project, err);
+    if (rc != XT_OK) {
+        store_close(&s->store);
+        return rc;
+    }
     s->store_open = true;
     s->app.store = &s->store;
-    if ((rc = settle_token(s, err)) != XT_OK)
-        return rc; /* the directory exists and is ours now */
-    rc = s->store.ops->project_open(&s->store, str_c(c->default_project), &s->app.default_project, err);
-    if (rc != XT_OK)
-        return rc;
+    return XT_OK;
+}
+
+/* What works with the store. */
+static enum xt_code start_parts(struct server *s, struct xt_err *err) {
+    const struct conf *c = &s->source.conf;
+    enum xt_code rc;
     if ((rc = start_auth(s, err)) != XT_OK)
         return rc;
     struct ingest_conf ic = { .queue_max_bytes = c->queue_max_bytes, .group_max_records = c->group_max_records };
     if ((rc = ingest_start(&s->store, &ic, &s->app.ingest, err)) != XT_OK)
         return rc;
-    if ((rc = jobs_start(c, &s->store, s->app.ingest, &s->jobs, err)) != XT_OK)
-        return rc;
-    return start_http(s, err);
+    return jobs_start(c, &s->store, s->app.ingest, &s->jobs, err);
 }
 
 /* The port that was bound stands in place of a 0. */
-static void announce(const struct server *s) {
+static void announce(struct server *s) {
     const struct conf *c = &s->source.conf;
+    const char *url = c->database_url ? c->database_url : "sqlite:";
+    if (s->announced)
+        return;
+    s->announced = true;
     const char *colon = strrchr(c->bind_addr, ':');
     int host = colon ? (int)(colon - c->bind_addr) : (int)strlen(c->bind_addr);
     const char *scheme = c->tls_cert ? "https" : "http";
-    log_info("event=start version=%s addr=%.*s:%u store=%s rate_limit_qps=%llu rate_limit_burst=%llu max_body=%llu",
-             XTRACE_VERSION, host, c->bind_addr, http_server_port(s->http), s->store.ops->scheme,
+    log_info("event=start version=%s addr=%.*s:%u store=%.*s rate_limit_qps=%llu rate_limit_burst=%llu max_body=%llu",
+             XTRACE_VERSION, host, c->bind_addr, http_server_port(s->http), (int)strcspn(url, ":"), url,
              (unsigned long long)c->rate_qps, (unsigned long long)c->rate_burst, (unsigned long long)c->max_body);
     printf("xtrace listens on %s://%.*s:%u\n", scheme, host, c->bind_addr, http_server_port(s->http));
     if (s->token[0] && (s->token_made || isatty(STDOUT_FILENO)))
@@ -258,6 +273,77 @@ static void *signals_main(void *arg) {
     return NULL;
 }
 
+/* From here on signals are taken; until then they wait. */
+static enum xt_code signals_start(struct signals *sg, struct xt_err *err) {
+    pthread_t thread;
+    if (pthread_create(&thread, NULL, signals_main, sg) != 0)
+        return xt_fail(err, XT_ENOMEM, "cannot start the signal thread");
+    pthread_detach(thread);
+    return XT_OK;
+}
+
+/* ---- start ---- */
+
+/* Waits for the end of a pause or for the stop. True: stop. */
+static bool stop_within(struct signals *sg, int64_t ns) {
+    struct timespec ts;
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    int64_t until = (int64_t)ts.tv_sec * NS_PER_SEC + ts.tv_nsec + ns;
+    ts = (struct timespec){ .tv_sec = until / NS_PER_SEC, .tv_nsec = until % NS_PER_SEC };
+    int rc;
+    while ((rc = sem_clockwait(&sg->stop, CLOCK_MONOTONIC, &ts)) != 0 && errno == EINTR)
+        continue;
+    return rc == 0;
+}
+
+/* A database server that is away: said once, and again when it says something else. True: stop. */
+static bool wait_for_store(struct server *s, struct signals *sg, const struct xt_err *why, struct xt_err *said) {
+    announce(s);
+    if (strcmp(why->msg, said->msg) != 0)
+        log_warn("event=store_waiting message=\"%s\"", why->msg);
+    *said = *why;
+    return stop_within(sg, RETRY_NS);
+}
+
+/* Listener first; *ret_stop: a signal came before the rest stood. */
+static enum xt_code start_remote(struct server *s, struct signals *sg, bool *ret_stop, struct xt_err *err) {
+    struct xt_err said = { 0 };
+    atomic_store_explicit(&s->app.starting, true, memory_order_relaxed);
+    enum xt_code rc = start_http(s, err);
+    if (rc == XT_OK)
+        rc = signals_start(sg, err);
+    while (rc == XT_OK && (rc = start_store(s, err)) == XT_EUNAVAILABLE) {
+        *ret_stop = wait_for_store(s, sg, err, &said);
+        if (*ret_stop)
+            return XT_OK;
+        rc = XT_OK;
+    }
+    if (rc == XT_OK)
+        rc = start_parts(s, err);
+    if (rc != XT_OK)
+        return rc;
+    if (said.msg[0])
+        log_info("event=store_found");
+    atomic_store_explicit(&s->app.starting, false, memory_order_release);
+    return XT_OK;
+}
+
+static enum xt_code start(struct server *s, struct signals *sg, bool *ret_stop, struct xt_err *err) {
+    const struct conf *c = &s->source.conf;
+    s->app.conf = c;
+    s->app.started_mono_ns = clock_mono_ns();
+    if (c->database_url && !c->bearer_token)
+        return settle_token(s, err); /* before anything is touched */
+    if (c->database_url && store_is_remote(c->database_url))
+        return start_remote(s, sg, ret_stop, err);
+    enum xt_code rc = start_store(s, err);
+    if (rc == XT_OK)
+        rc = start_parts(s, err);
+    if (rc == XT_OK)
+        rc = start_http(s, err);
+    return rc == XT_OK ? signals_start(sg, err) : rc;
+}
+
 /* ---- stop ---- */
 
 static void stop(struct server *s) {
@@ -308,19 +394,13 @@ int cmd_serve(int argc, char **argv, char **envp) {
     pthread_sigmask(SIG_BLOCK, &sg.set, NULL); /* inherited by every thread: only sigwait takes them */
     sem_init(&sg.stop, 0, 0);
     sg.server = &s;
-    if (start(&s, &err) != XT_OK) {
+    bool stopped = false;
+    if (start(&s, &sg, &stopped, &err) != XT_OK) {
         stop(&s);
         return cmd_fail(&err);
     }
-    pthread_t thread;
-    if (pthread_create(&thread, NULL, signals_main, &sg) != 0) {
-        xt_fail(&err, XT_ENOMEM, "cannot start the signal thread");
-        stop(&s);
-        return cmd_fail(&err);
-    }
-    pthread_detach(thread);
     announce(&s);
-    while (sem_wait(&sg.stop) != 0)
+    while (!stopped && sem_wait(&sg.stop) != 0)
         continue;
     stop(&s);
     log_info("event=stopped");

@@ -46,6 +46,9 @@ struct option {
 
 static const struct option options[] = {
     STR("database-url", "DATABASE_URL", database_url, NULL, "Store: sqlite:PATH. Unset: SQLite in the data directory"),
+    NUM("database-write-timeout-ms", "XTRACE_DATABASE_WRITE_TIMEOUT_MS", database_write_timeout_ms, "10000", 1000,
+        HOUR_MS, "ms",
+        "PostgreSQL: time for one write transaction; then it is undone and its callers are told to retry"),
     STR("data-dir", "XTRACE_DATA_DIR", data_dir, "./xtrace-data",
         "Directory of the embedded store, its lock and the token"),
     SECRET("bearer-token", "API_BEARER_TOKEN", NULL, bearer_token,
@@ -94,7 +97,8 @@ static const struct option options[] = {
         "Time for an orderly stop"),
     NUM("query-timeout-ms", "XTRACE_QUERY_TIMEOUT_MS", query_timeout_ms, "10000", 10, HOUR_MS, "ms",
         "Time for one query; then 504"),
-    NUM("query-threads", "XTRACE_QUERY_THREADS", query_threads, "4", 1, 64, "", "Queries running at once"),
+    NUM("query-threads", "XTRACE_QUERY_THREADS", query_threads, "4", 1, 64, "",
+        "Queries running at once; PostgreSQL: so many connections"),
     NUM("query-queue", "XTRACE_QUERY_QUEUE", query_queue, "64", 0, 100000, "", "Queries waiting; beyond it 503"),
     NUM("cache-bytes", "XTRACE_CACHE_BYTES", cache_bytes, "67108864", 1 << 20, 64 * GIB, "bytes",
         "Page cache of the embedded store's writer"),

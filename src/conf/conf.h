@@ -16,7 +16,9 @@
 struct conf {
     /* store */
     const char *database_url; /* DATABASE_URL; NULL: SQLite in data_dir */
-    const char *data_dir;     /* XTRACE_DATA_DIR, ./xtrace-data */
+    uint64_t
+        database_write_timeout_ms; /* XTRACE_DATABASE_WRITE_TIMEOUT_MS 10000: one write transaction of PostgreSQL */
+    const char *data_dir;          /* XTRACE_DATA_DIR, ./xtrace-data */
     /* access */
     const char *bearer_token; /* API_BEARER_TOKEN; NULL: generated (only without database_url) */
     const char *public_key;   /* XTRACE_PUBLIC_KEY, falls back to LANGFUSE_PUBLIC_KEY when unset */

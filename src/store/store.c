@@ -14,7 +14,7 @@ static const struct store_ops *engine_find(const char *url, struct xt_err *err) 
     }
     struct str scheme = { url, (size_t)(colon - url) };
     for (size_t i = 0; i < sizeof engines / sizeof *engines; i++)
-        if (str_eq_c(scheme, engines[i]->scheme))
+        if (str_eq_c(scheme, engines[i]->scheme) || (engines[i]->alias && str_eq_c(scheme, engines[i]->alias)))
             return engines[i];
     xt_fail(err, XT_EINVAL, "database URL: this program does not know the scheme \"%.*s\"; use sqlite:PATH",
             (int)(scheme.n > 40 ? 40 : scheme.n), scheme.p);
@@ -29,6 +29,11 @@ enum xt_code store_open(struct store *s, const struct store_conf *conf, struct x
     if (code != XT_OK)
         store_close(s);
     return code;
+}
+
+bool store_is_remote(const char *url) {
+    const struct store_ops *ops = engine_find(url, NULL);
+    return ops && ops->remote;
 }
 
 void store_close(struct store *s) {

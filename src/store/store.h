@@ -55,6 +55,8 @@ struct store_stats { /* for /metrics; cheap */
 
 struct store_ops {
     const char *scheme; /* "sqlite" */
+    const char *alias;  /* another word for it in URLs; NULL: none */
+    bool remote;        /* the data are in a server of their own, which may be away when this one starts */
     enum xt_code (*open)(struct store *s, const struct store_conf *conf, struct xt_err *err);
     void (*close)(struct store *s); /* also a half-opened store */
     /* [open thread, before anything else] Applies the missing migrations; refuses a newer schema. */
@@ -130,5 +132,7 @@ extern const struct store_ops store_sqlite_ops, store_postgres_ops;
 /* Chooses the engine by the URL's scheme, opens. On failure nothing stays open. */
 enum xt_code store_open(struct store *s, const struct store_conf *conf, struct xt_err *err);
 void store_close(struct store *s);
+/* Is that the URL of an engine whose data are elsewhere? */
+bool store_is_remote(const char *url);
 /* Puts a backup in the place of a store that does not exist yet: checked first, then all or nothing. */
 enum xt_code store_restore(const char *url, const char *file, struct xt_err *err);

@@ -84,6 +84,8 @@ static enum xt_code postgres_repair(struct store *s, struct buf *report, struct 
 
 const struct store_ops store_postgres_ops = {
     .scheme = "postgresql",
+    .alias = "postgres",
+    .remote = true,
     .open = postgres_open,
     .close = postgres_close,
     .migrate = postgres_migrate,
