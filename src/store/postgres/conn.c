@@ -56,7 +56,7 @@ enum xt_code conn_failed(struct pg_conn *c, const PGresult *r, struct xt_err *er
     if (!state) /* libpq's own: the connection, or no memory */
         return conn_lost(c, err);
     snprintf(c->sqlstate, sizeof c->sqlstate, "%s", state);
-    snprintf(c->detail, sizeof c->detail, "%s (%s)", text ? text : "", state);
+    keep_detail(c, text ? text : "");
     enum xt_code code = code_of(c, c->sqlstate);
     bool over =
         class_is(state, "57P") || class_is(state, "08") || class_is(state, "25P03") || PQstatus(c->db) != CONNECTION_OK;

@@ -118,8 +118,10 @@ enum xt_code conn_wait(struct pg_conn *c, bool to_write, struct xt_err *err) {
 
 /* ---- failures of the connection ---- */
 
-static void keep_detail(struct pg_conn *c, const char *text) {
+void keep_detail(struct pg_conn *c, const char *text) {
     snprintf(c->detail, sizeof c->detail, "%.*s", (int)strcspn(text, "\n"), text);
+    for (char *p = c->detail; (p = strchr(p, '"')) != NULL;) /* log lines put it between such marks */
+        *p = '\'';
 }
 
 enum xt_code conn_lost(struct pg_conn *c, struct xt_err *err) {

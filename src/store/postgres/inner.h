@@ -14,6 +14,7 @@ enum xt_code conn_ready(struct pg_conn *c, struct xt_err *err);
 /* Waits for input (or room to write) and reads it. Otherwise the connection is closed. */
 enum xt_code conn_wait(struct pg_conn *c, bool to_write, struct xt_err *err);
 /* The connection broke, or the deadline passed: closes it, fills everything. Never XT_OK. */
+void keep_detail(struct pg_conn *c, const char *text); /* the first line */
 enum xt_code conn_lost(struct pg_conn *c, struct xt_err *err);
 enum xt_code conn_late(struct pg_conn *c, struct xt_err *err);
 

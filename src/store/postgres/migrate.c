@@ -7,6 +7,7 @@
  *  3. A current schema is not written to: a role without the right to create can serve. It needs the rights that
  *     docs/storage.md lists; the first that is missing is named. */
 #include <stdio.h>
+#include <string.h>
 
 #include "store/postgres/engine.h"
 #include "store/postgres/migrations.h"
@@ -174,6 +175,18 @@ enum xt_code pg_rights_check(struct pg_store *e, struct pg_conn *c, struct xt_er
     return code;
 }
 
+/* What the server refuses does not come by waiting, but for what goes by (connections, conflicts, resources, a server that
+ * stops, starts or is a standby now). */
+static enum xt_code lasting(const struct pg_conn *c, enum xt_code code) {
+    static const char *const passing[] = { "08", "25", "40", "53", "55", "57" };
+    if (!c->sqlstate[0])
+        return code;
+    for (size_t i = 0; i < sizeof passing / sizeof *passing; i++)
+        if (memcmp(c->sqlstate, passing[i], 2) == 0)
+            return code;
+    return pg_state_is(c, "42501") ? XT_EFORBIDDEN : XT_ESTORE;
+}
+
 /* On the catalog's connection: the writer's would want its witness, which is part of the schema. catalog_mu held. */
 static enum xt_code migrate_on(struct pg_store *e, struct pg_conn *c, struct xt_err *err) {
     int version = 0;
@@ -197,9 +210,8 @@ enum xt_code postgres_migrate(struct store *s, struct xt_err *err) {
     struct pg_store *e = pg_of(s);
     pthread_mutex_lock(&e->catalog_mu);
     enum xt_code code = migrate_on(e, &e->catalog, err);
-    /* A missing right does not come by waiting. */
-    if (code != XT_OK && pg_state_is(&e->catalog, "42501"))
-        code = err->code = XT_EFORBIDDEN;
+    if (code == XT_EUNAVAILABLE)
+        code = err->code = lasting(&e->catalog, code);
     pthread_mutex_unlock(&e->catalog_mu);
     return code;
 }
