@@ -7,6 +7,7 @@
 #include <stdlib.h>
 
 #include "base/id.h"
+#include "store/text/dict.h"
 
 #define PROBE_NS (1200 * (NS_PER_SEC / 1000)) /* with the grace of a wait: an answer within 1.5 s */
 
@@ -24,6 +25,9 @@ static enum xt_code postgres_open(struct store *s, const struct store_conf *conf
     s->engine = e;
     if (!random_bytes(e->holder, sizeof e->holder))
         xt_fail(err, code = XT_EUNAVAILABLE, "the system has no randomness");
+    e->dicts = dicts_new();
+    if (!e->dicts && code == XT_OK)
+        xt_fail(err, code = XT_ENOMEM, "out of memory");
     enum xt_code pool = pg_pool_init(e, code == XT_OK ? err : NULL);
     return code != XT_OK ? code : pool;
 }
@@ -33,6 +37,7 @@ static void postgres_close(struct store *s) {
     if (!e)
         return;
     pg_pool_done(e);
+    dicts_free(e->dicts);
     pg_target_free(e->target);
     free(e);
     s->engine = NULL;
@@ -89,7 +94,10 @@ const struct store_ops store_postgres_ops = {
     .open = postgres_open,
     .close = postgres_close,
     .migrate = postgres_migrate,
+    .prepare = postgres_prepare,
     .probe = postgres_probe,
+    .study = postgres_study,
+    .learn = postgres_learn,
     .ping = postgres_ping,
     .stats = postgres_stats,
     .project_open = postgres_project_open,

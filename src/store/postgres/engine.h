@@ -31,6 +31,7 @@ struct pg_store {
     pthread_mutex_t pool_mu;
     pthread_cond_t pool_cv; /* monotonic clock */
     uint8_t holder[16];     /* this process, in leases */
+    struct dicts *dicts;    /* of texts: store/text/dict.h */
     /* Counters, relaxed: statistics only. */
     _Atomic uint64_t reads, read_errors, read_timeouts, removed_traces;
     _Atomic int64_t size, size_at; /* of the schema's tables, bytes; monotonic time of the last look */
@@ -71,7 +72,7 @@ enum xt_code postgres_key_create(struct store *s, const struct store_key *k, int
 enum xt_code postgres_key_revoke(struct store *s, int64_t id, struct xt_err *err);
 enum xt_code postgres_check(struct store *s, bool deep, struct buf *report, struct xt_err *err); /* check.c */
 /* Owners add their files; engine.c's table names a function as soon as it is here. */
-enum xt_code postgres_prepare(struct store *s, struct batch *b, struct xt_err *err);
+enum xt_code postgres_prepare(struct store *s, struct batch *b, struct xt_err *err); /* study.c */
 enum xt_code postgres_write(struct store *s, const struct batch_part *parts, size_t n, struct xt_err *err);
 int64_t postgres_tidy(struct store *s);
 enum xt_code postgres_retain(struct store *s, enum retain_kind kind, int64_t cutoff, bool *ret_more,
