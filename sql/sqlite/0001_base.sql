@@ -51,6 +51,13 @@ CREATE TABLE dict(id INTEGER PRIMARY KEY AUTOINCREMENT, created INT NOT NULL, z 
 -- Traces that are gone, but whose observations are still being removed, slice by slice.
 CREATE TABLE trash(tseq INTEGER PRIMARY KEY) STRICT;
 
+-- Turns, runs and steps that metadata names: which record (oid '': the trace itself) has which. An ordinary index, because
+-- few records have them and those of one run come together. kind: enum record_key.
+CREATE TABLE record_key(
+    project INT NOT NULL, kind INT NOT NULL, v BLOB NOT NULL, tseq INT NOT NULL, oid BLOB NOT NULL,
+    PRIMARY KEY(project, kind, v, tseq, oid)) STRICT, WITHOUT ROWID;
+CREATE INDEX record_key_of ON record_key(tseq, oid);
+
 -- Look-ups behind store/sqlite/lookup.h: sorted runs. An entry is a hint: every hit is compared with its row.
 -- A row a group: its new entries (store/sqlite/index_log.c). Those up to state.ix_sealed are in runs and mean nothing.
 CREATE TABLE ixlog(seq INTEGER PRIMARY KEY, z BLOB NOT NULL) STRICT;

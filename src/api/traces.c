@@ -177,13 +177,24 @@ enum http_result traces_list(struct http_req *req, struct xt_err *err) {
     struct param_list tags = { 0 }, environments = { 0 };
     struct str order_by = STR_NONE, fields = STR_NONE;
     const struct param params[] = {
-        { "page", PARAM_I64, &page, false },           { "limit", PARAM_I64, &limit, false },
-        { "userId", PARAM_STR, &q.user, false },       { "name", PARAM_STR, &q.name, false },
-        { "sessionId", PARAM_STR, &q.session, false }, { "fromTimestamp", PARAM_TIME, &q.from, false },
-        { "toTimestamp", PARAM_TIME, &q.to, false },   { "orderBy", PARAM_STR, &order_by, false },
-        { "tags", PARAM_LIST, &tags, false },          { "version", PARAM_STR, &q.version, false },
-        { "release", PARAM_STR, &q.release, false },   { "environment", PARAM_LIST, &environments, false },
-        { "fields", PARAM_STR, &fields, false },       { "projectId", PARAM_STR, &q.label, false },
+        { "page", PARAM_I64, &page, false },
+        { "limit", PARAM_I64, &limit, false },
+        { "userId", PARAM_STR, &q.user, false },
+        { "name", PARAM_STR, &q.name, false },
+        { "sessionId", PARAM_STR, &q.session, false },
+        { "fromTimestamp", PARAM_TIME, &q.from, false },
+        { "toTimestamp", PARAM_TIME, &q.to, false },
+        { "orderBy", PARAM_STR, &order_by, false },
+        { "tags", PARAM_LIST, &tags, false },
+        { "version", PARAM_STR, &q.version, false },
+        { "release", PARAM_STR, &q.release, false },
+        { "environment", PARAM_LIST, &environments, false },
+        { "fields", PARAM_STR, &fields, false },
+        { "projectId", PARAM_STR, &q.label, false },
+        { "turn_id", PARAM_STR, &q.keys.v[KEY_TURN_ID - 1], false },
+        { "run_id", PARAM_STR, &q.keys.v[KEY_RUN_ID - 1], false },
+        { "step_id", PARAM_STR, &q.keys.v[KEY_STEP_ID - 1], false },
+        { "parent_step_id", PARAM_STR, &q.keys.v[KEY_PARENT_STEP_ID - 1], false },
     };
     if (params_read(req, params, sizeof params / sizeof params[0], err) != XT_OK)
         return HTTP_FAIL;

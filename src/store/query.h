@@ -13,6 +13,12 @@
 /* `deadline` everywhere: monotonic ns after which a read gives up with XT_ETIMEOUT. */
 
 /* ---- traces ---- */
+/* What metadata says of an agent's work (contract 4.7, W9): its members of these names at the top. Numbers are stored. */
+enum record_key { KEY_TURN_ID = 1, KEY_RUN_ID, KEY_STEP_ID, KEY_PARENT_STEP_ID };
+#define RECORD_KEYS 4
+struct record_keys {
+    struct str v[RECORD_KEYS]; /* by enum record_key, from 1; absent: none */
+};
 enum trace_order {
     ORDER_TIMESTAMP,
     ORDER_ID,
@@ -34,8 +40,9 @@ struct trace_query {
     size_t ntags;
     const struct str *environments; /* any of these */
     size_t nenvironments;
-    int64_t from, to;       /* inclusive; TIME_MIN / TIME_MAX: open */
-    enum trace_order order; /* NULLs first descending, last ascending; ties by number of arrival (same direction) */
+    struct record_keys keys; /* the trace or an observation of it must have each of them */
+    int64_t from, to;        /* inclusive; TIME_MIN / TIME_MAX: open */
+    enum trace_order order;  /* NULLs first descending, last ascending; ties by number of arrival (same direction) */
     bool descending;
     int64_t offset, limit; /* offset >= 0 (may be huge), limit 1..200 */
     bool want_io, want_observations, want_metrics;

@@ -22,11 +22,12 @@ def fill(s):
     ids = []
     for i in range(TRACES):
         t = {"id": uid(), "name": "n%d" % (i % 4), "userId": "u%d" % (i % 7), "sessionId": "s%d" % (i // 6), "input": {"i": i},
-             "tags": ["all", "t%d" % (i % 3)], "environment": ("default", "prod")[i % 2]}
+             "tags": ["all", "t%d" % (i % 3)], "environment": ("default", "prod")[i % 2],
+             "metadata": {"run_id": "r%d" % (i // 4), "turn_id": i} if i % 2 else {"a": 1}}
         if i % 3:
             t["timestamp"] = "2026-01-%02dT%02d:10:00Z" % (10 + i % 3, i % 24)
         obs = [{"id": uid(), "traceId": t["id"], "type": ("GENERATION", "SPAN")[k % 2], "model": "m%d" % (i % 2), "promptTokens": i,
-                "completionTokens": k, "totalTokens": i + k, "calculatedTotalCost": 0.25, "output": "o" * (i * k),
+                "completionTokens": k, "totalTokens": i + k, "calculatedTotalCost": 0.25, "output": "o" * (i * k), "metadata": {"step_id": "s%d" % k},
                 "startTime": "2026-01-%02dT03:00:00Z" % (10 + i % 3), "endTime": "2026-01-%02dT03:00:01Z" % (10 + i % 3)}
                for k in range(i % 5)]
         s.batch(t, obs)
@@ -47,7 +48,7 @@ def answers(s, ids):
     """Everything that reads by an index, a rollup or a sum."""
     lists = ["limit=200", "limit=7&page=3", "limit=200&name=renamed", "limit=200&tags=t1", "limit=200&orderBy=latency.asc",
              "limit=200&orderBy=totalCost.desc", "limit=1&" + DAYS]
-    lists += ["limit=200&userId=u%d" % i for i in range(7)] + ["userId=mover", "sessionId=s3", "sessionId=none"]
+    lists += ["limit=200&userId=u%d" % i for i in range(7)] + ["userId=mover", "sessionId=s3", "sessionId=none", "run_id=r1", "turn_id=5", "limit=200&step_id=s2"]
     paths = ["/api/public/traces?" + q for q in lists] + ["/api/public/traces/" + i for i in ids]
     paths += ["/api/public/metrics/daily?" + DAYS, "/api/public/metrics/daily?traceName=renamed&" + DAYS,
               "/api/public/metrics/query?name=m&from=2026-01-10T00:00:00Z&to=2026-01-11T00:00:00Z&step=1h&agg=p90&group_by=k"]
@@ -107,6 +108,9 @@ DAMAGES = [
     ("look-ups, taken for sealed", "ixlog", "UPDATE state SET v = (SELECT max(seq) FROM ixlog) WHERE k = 'ix_sealed'",
      "UPDATE ixrun SET state = 2 WHERE run = (SELECT max(run) FROM ixrun)"),
     ("look-ups, their state", "ixlog", "UPDATE state SET v = 0 WHERE k IN ('ix_version', 'next_run')"),
+    ("turns, runs and steps: missing ones and strays", "record_key", "DELETE FROM record_key WHERE tseq % 2 = 0",
+     "UPDATE record_key SET v = x'78' WHERE tseq % 3 = 0"),
+    ("turns, runs and steps: some of no record", "record_key", "INSERT INTO record_key VALUES (1, 2, x'6e', 999999, x'')"),
     ("numbers that would be given out again", "state", "UPDATE state SET v = 3 WHERE k IN ('next_tseq', 'next_pid')"),
     ("everything at once", "trace", "UPDATE trace SET nobs = 0, t0 = NULL, t1 = NULL, ocost_n = 0, ocost_lo = 0",
      "DELETE FROM trace_model", "DELETE FROM rollup_trace", "DELETE FROM rollup_model", "DELETE FROM rollup_count"),

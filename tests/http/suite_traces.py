@@ -222,6 +222,51 @@ with T.server() as s:
                 {"observations": [{"costDetails": {"input": 0.25, "output": 0.5}}, {"calculatedTotalCost": None}]})),
     ])
 
+    @T.case("lists by turn_id, run_id, step_id and parent_step_id of metadata, the trace's or an observation's")
+    def _():
+        a, b, c, d, user = uid(), uid(), uid(), uid(), uid()
+        n = {name: name + "-" + uid() for name in ("run", "turn", "step", "parent")}
+
+        def send(trace, *observations):
+            assert s.request("POST", "/v1/l/batch", {"trace": trace, "observations": list(observations)}).status == 200
+
+        def listed(query, want, total=None):
+            r = s.quick("GET", L + "?" + query)
+            assert r.status == 200, r.status
+            got = [t["id"] for t in r.json["data"]]
+            assert got == want, (query[:80], got, want)
+            assert r.json["meta"]["totalItems"] == (len(want) if total is None else total), r.json["meta"]
+        send({"id": a, "timestamp": DAY % 1, "userId": user, "metadata": {"run_id": n["run"], "turn_id": n["turn"], "x": {"step_id": n["step"]}}})
+        ob, oc = uid(), uid()
+        send({"id": b, "timestamp": DAY % 2, "userId": user},
+             {"id": ob, "traceId": b, "metadata": {"run_id": n["run"], "step_id": n["step"]}},
+             {"id": oc, "traceId": b, "metadata": {"run_id": n["run"], "step_id": 7.5, "parent_step_id": n["step"]}})
+        send({"id": c, "timestamp": DAY % 3, "userId": user, "metadata": {"run_id": [n["run"]], "turn_id": None, "step_id": "\u0000" + "x" * 100000}})
+        send({"id": d, "timestamp": DAY % 4, "metadata": "run_id"})
+        listed("run_id=" + n["run"], [b, a])
+        listed("run_id=%s&orderBy=timestamp.asc" % n["run"], [a, b])
+        listed("run_id=%s&limit=1&page=2" % n["run"], [a], 2)
+        listed("run_id=%s&orderBy=id.asc" % n["run"], sorted([a, b]))
+        listed("run_id=%s&userId=%s" % (n["run"], user), [b, a])
+        listed("run_id=%s&userId=%s" % (n["run"], uid()), [])
+        listed("turn_id=" + n["turn"], [a])
+        listed("step_id=" + n["step"], [b])
+        listed("step_id=7.5&userId=" + user, [b])
+        listed("parent_step_id=%s&step_id=%s&run_id=%s" % (n["step"], n["step"], n["run"]), [b])
+        listed("turn_id=%s&step_id=%s" % (n["turn"], n["step"]), [])
+        listed("step_id=%00" + "x" * 3000, [])
+        listed("run_id=%s&fromTimestamp=%s" % (n["run"], DAY % 2), [b])
+        listed("run_id=" + n["run"].upper(), [])
+        # What metadata no longer says is no longer found; what says it still is.
+        send({"id": a, "metadata": {"turn_id": n["turn"] + "b"}})
+        send(None, {"id": ob, "traceId": b, "metadata": {"step_id": n["step"] + "b"}})
+        listed("turn_id=" + n["turn"], [])
+        listed("turn_id=%sb" % n["turn"], [a])
+        listed("run_id=" + n["run"], [b])
+        listed("step_id=" + n["step"], [])
+        send({"id": a, "name": "no metadata is no news"})
+        listed("turn_id=%sb" % n["turn"], [a])
+
     @T.case("2,000 traces can be paged through, newest first, without a gap")
     def _():
         user, ids = uid(), [uid() for _ in range(2000)]

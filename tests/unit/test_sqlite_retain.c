@@ -27,7 +27,7 @@ static void full_trace(struct batch *b, const char *id, int observations) {
     t->session = text_in(b, id);
     set_tags(b, t, "a,b");
     t->input = STR_LIT("[0]");
-    t->metadata = STR_LIT("{}");
+    t->metadata = STR_LIT("{\"run_id\":\"r\",\"turn_id\":1}");
     for (int i = 0; i < observations; i++) {
         char oid[16];
         snprintf(oid, sizeof oid, "o%d", i);
@@ -35,7 +35,7 @@ static void full_trace(struct batch *b, const char *id, int observations) {
         o->model = i % 2 ? STR_LIT("m") : STR_LIT("n");
         o->input = STR_LIT("[1]");
         o->output = STR_LIT("[2]");
-        o->metadata = STR_LIT("{}");
+        o->metadata = i % 3 ? STR_LIT("{}") : STR_LIT("{\"run_id\":\"r\",\"step_id\":\"s\"}");
         o->tokens_in = (struct opt_i64){ INT64_MAX, true };
         o->cost_total = usd("0.000000000000000001");
         o->status_message = i % 7 ? STR_NONE : arena_printf(&b->arena, "%0800d", i);
@@ -44,7 +44,7 @@ static void full_trace(struct batch *b, const char *id, int observations) {
 
 static void assert_empty(struct fixture *f) {
     static const char *const tables[] = { "trace",       "obs",          "payload",      "payload_gone", "trash",
-                                          "trace_model", "rollup_trace", "rollup_model", "rollup_count" };
+                                          "trace_model", "rollup_trace", "rollup_model", "rollup_count", "record_key" };
     for (size_t i = 0; i < sizeof tables / sizeof *tables; i++)
         if (rows(f, tables[i]) != 0)
             fail_msg("%lld rows left in %s", (long long)rows(f, tables[i]), tables[i]);

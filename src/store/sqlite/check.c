@@ -3,7 +3,7 @@
  * running server. A finding is a line of the report, not an error, so that one trouble does not hide the next. */
 #include <string.h>
 
-#include "store/sqlite/engine.h"
+#include "store/sqlite/lookup.h"
 
 static void finding(struct buf *report, struct str text) {
     buf_add_str(report, text);
@@ -69,6 +69,8 @@ enum xt_code check_deep(struct sqlite_store *e, struct conn *c, struct buf *repo
     bool structure = check_lines(report) != before;
     enum xt_code code = sqlite_verify(e, c, report, ret, err);
     ret->structure = structure;
+    if (code == XT_OK)
+        code = record_keys_verify(c, report, &ret->keys, err);
     return code == XT_OK ? sqlite_verify_samples(c, report, err) : code;
 }
 

@@ -210,6 +210,7 @@ struct verify_found {
     bool structure; /* of the file: maybe only an index */
     bool sums;      /* aggregates of traces, their sums by model, numbers */
     bool lookups, rollups;
+    bool keys; /* record_key */
 };
 /* check.c: all findings of one snapshot (of a transaction of `c`), a line each. A table that cannot be read to its end is a
  * finding and the code that says so. */

@@ -2,6 +2,7 @@
  * of the rollups. What changes is said by the fold; a row is written once. */
 #include <stdlib.h>
 
+#include "store/fold/keys.h"
 #include "store/fold/packed.h"
 #include "store/sqlite/group.h"
 
@@ -68,6 +69,23 @@ static enum xt_code put_texts(struct group *g, int64_t pid[PAYLOADS], const stru
         }
         code = put_payload(g, &pid[i], texts[i].text, z, err);
     }
+    return code;
+}
+
+/* The record's keys are those of its metadata, when that is new; oid '': the trace's own. */
+static enum xt_code put_keys(struct group *g, const struct trace_rec *t, struct str oid, bool stored,
+                             struct str metadata, struct xt_err *err) {
+    struct record_keys keys;
+    enum xt_code code = XT_OK;
+    if (!str_has(metadata))
+        return XT_OK;
+    if (!record_keys_of(g->a, metadata, &keys))
+        return no_memory(err);
+    if (stored)
+        code = record_keys_drop(g->c, t->tseq, oid, err);
+    for (int i = 0; i < RECORD_KEYS && code == XT_OK; i++)
+        if (str_has(keys.v[i]))
+            code = record_keys_add(g->c, t->project, i + 1, keys.v[i], t->tseq, oid, err);
     return code;
 }
 
@@ -257,6 +275,8 @@ static enum xt_code put_trace_row(struct group *g, struct trace_state *t, struct
     struct fold_text texts[PAYLOADS];
     fold_trace_texts(t, texts);
     enum xt_code code = put_texts(g, t->now.pid, texts, err);
+    if (code == XT_OK)
+        code = put_keys(g, &t->now, STR_LIT(""), t->stored, texts[PAYLOAD_METADATA].text, err);
     if (code != XT_OK)
         return code;
     if (!t->stored)
@@ -274,6 +294,8 @@ static enum xt_code flush_observation(struct group *g, const struct trace_state 
     enum xt_code code = put_texts(g, o->pid, texts, err);
     if (code == XT_OK)
         code = put_obs_row(g, t, o, err);
+    if (code == XT_OK)
+        code = put_keys(g, &t->now, o->v->id.key, o->stored, texts[PAYLOAD_METADATA].text, err);
     if (code == XT_OK && !o->stored)
         code = lookup_add_observation(g->c, t->now.project, o->v->id.key, t->now.tseq, err);
     return code;

@@ -45,6 +45,7 @@ static void filter_of(const struct trace_query *q, struct trace_filter *ret) {
         .ntags = q->ntags,
         .environments = q->environments,
         .nenvironments = q->nenvironments,
+        .keys = q->keys,
         .from = q->from,
         .to = q->to,
     };

@@ -89,6 +89,30 @@ enum xt_code lookup_add_observation(struct conn *c, int64_t project, struct str 
     return add_id(c, IX_OBS, id_hash(c->index, LOOK_OBSERVATION, project, key), tseq, err);
 }
 
+/* ---- turns, runs, steps ---- */
+
+enum xt_code record_keys_add(struct conn *c, int64_t project, int kind, struct str v, int64_t tseq, struct str oid,
+                             struct xt_err *err) {
+    sqlite3_stmt *st = conn_stmt(c, SQL_RKEY_ADD, err);
+    if (!st)
+        return c->failed;
+    sqlite3_bind_int64(st, 1, project);
+    sqlite3_bind_int(st, 2, kind);
+    bind_blob(st, 3, v);
+    sqlite3_bind_int64(st, 4, tseq);
+    bind_blob(st, 5, oid);
+    return conn_run(c, st, "look-up", err);
+}
+
+enum xt_code record_keys_drop(struct conn *c, int64_t tseq, struct str oid, struct xt_err *err) {
+    sqlite3_stmt *st = conn_stmt(c, SQL_RKEY_DROP, err);
+    if (!st)
+        return c->failed;
+    sqlite3_bind_int64(st, 1, tseq);
+    bind_blob(st, 2, oid);
+    return conn_run(c, st, "look-up", err);
+}
+
 /* ---- postings ---- */
 
 static enum xt_code add_post(struct conn *c, enum ix_kind kind, int64_t h, int64_t ts, int64_t tseq,

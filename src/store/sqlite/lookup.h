@@ -26,6 +26,16 @@ enum xt_code lookup_observation(struct conn *c, int64_t project, struct str key,
                                 struct xt_err *err);
 enum xt_code lookup_add_observation(struct conn *c, int64_t project, struct str key, int64_t tseq, struct xt_err *err);
 
+/* Turns, runs and steps: rows of record_key, which scans walk (scan.c). oid '': the trace's own. In the writer's transaction. */
+enum xt_code record_keys_add(struct conn *c, int64_t project, int kind, struct str v, int64_t tseq, struct str oid,
+                             struct xt_err *err);
+/* All of a record. */
+enum xt_code record_keys_drop(struct conn *c, int64_t tseq, struct str oid, struct xt_err *err);
+
+/* verify_keys.c. One line of findings, if any; and all of them anew, in the writer's open transaction. */
+enum xt_code record_keys_verify(struct conn *c, struct buf *report, bool *ret_wrong, struct xt_err *err);
+enum xt_code record_keys_rebuild(struct conn *c, int64_t *ret_n, struct xt_err *err);
+
 /* Postings: (h, ts, tseq), h being the hash of kind, project and value. */
 static inline int64_t lookup_hash(const struct sqlite_store *e, enum look_kind kind, int64_t project,
                                   struct str value) {

@@ -6,6 +6,7 @@
  *     anew whole (look-ups, rollups, the file's own indexes).
  *  3. The deep check runs again before the commit: what it still finds is said. */
 #include "store/sqlite/days.h"
+#include "store/sqlite/lookup.h"
 
 #define TRACE_BYTES ((size_t)1 << 30)
 #define REPORT_BYTES ((size_t)16 << 20)
@@ -164,6 +165,14 @@ static enum xt_code make_lookups(struct repair *r) {
     return code;
 }
 
+static enum xt_code make_keys(struct repair *r) {
+    int64_t n = 0;
+    enum xt_code code = record_keys_rebuild(r->c, &n, r->err);
+    if (code == XT_OK)
+        repaired(r, n, "turns, runs and steps, made anew");
+    return code;
+}
+
 /* ---- rollups ---- */
 
 static enum xt_code put_day(void *arg, struct rollup_day *d, struct xt_err *err) {
@@ -208,7 +217,7 @@ static enum xt_code repair_all(struct repair *r, struct verify_found what) {
         code = make_lookups(r);
     if (code == XT_OK && (what.rollups || what.sums || r->sums > 0 || r->models > 0))
         code = make_rollups(r);
-    return code;
+    return code == XT_OK && what.keys ? make_keys(r) : code;
 }
 
 /* The check once more; what it finds is left. */

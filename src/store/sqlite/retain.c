@@ -46,6 +46,8 @@ static enum xt_code drop_obs(struct slice *s, int64_t tseq, const struct gone_ob
     enum xt_code code = XT_OK;
     for (int i = 0; i <= PAYLOADS && code == XT_OK; i++)
         code = payload_drop_in(c, &s->drops, o->pid[i], err);
+    if (code == XT_OK && o->pid[PAYLOAD_METADATA] != 0)
+        code = record_keys_drop(c, tseq, o->oid, err);
     if (code != XT_OK)
         return code;
     sqlite3_stmt *st = conn_stmt(c, SQL_OBS_DROP, err);
@@ -212,6 +214,8 @@ static enum xt_code remove_trace(struct slice *s, int64_t tseq, struct xt_err *e
     code = drop_shares(s, &t, err);
     for (int i = 0; i < PAYLOADS && code == XT_OK; i++)
         code = payload_drop_in(c, &s->drops, t.now.pid[i], err);
+    if (code == XT_OK && t.now.pid[PAYLOAD_METADATA] != 0)
+        code = record_keys_drop(c, tseq, STR_LIT(""), err);
     if (code == XT_OK)
         code = run_for(c, SQL_TRACE_DROP, tseq, err);
     if (code == XT_OK)

@@ -1,6 +1,7 @@
 /* scan.c -- see scan.h. */
 #include "store/sqlite/scan.h"
 
+#include "store/fold/keys.h"
 #include "store/sqlite/rollup.h"
 
 #define COUNT_EXACT 10000                 /* totals below are exact, also when entries have outlived their traces */
@@ -41,7 +42,8 @@ static bool matches(const struct trace_filter *f, const struct trace_rec *r, str
 
 bool filter_is_plain(const struct trace_filter *f) {
     return !str_has(f->label) && !str_has(f->user) && !str_has(f->name) && !str_has(f->session) &&
-           !str_has(f->version) && !str_has(f->release) && f->ntags == 0 && f->nenvironments == 0;
+           !str_has(f->version) && !str_has(f->release) && f->ntags == 0 && f->nenvironments == 0 &&
+           !record_keys_any(&f->keys);
 }
 
 /* ---- rows ---- */
@@ -77,21 +79,57 @@ static bool best_hash(const struct sqlite_store *e, const struct trace_filter *f
     return true;
 }
 
+/* Has the trace each of the keys, itself or by an observation? */
+static enum xt_code has_keys(struct conn *c, const struct trace_filter *f, int64_t tseq, bool *ret,
+                             struct xt_err *err) {
+    int rc = SQLITE_ROW;
+    for (int i = 0; i < RECORD_KEYS && rc == SQLITE_ROW; i++) {
+        if (!str_has(f->keys.v[i]))
+            continue;
+        sqlite3_stmt *st = conn_stmt(c, SQL_RKEY_HAS, err);
+        if (!st)
+            return c->failed;
+        sqlite3_bind_int64(st, 1, f->project);
+        sqlite3_bind_int(st, 2, i + 1);
+        bind_blob(st, 3, f->keys.v[i]);
+        sqlite3_bind_int64(st, 4, tseq);
+        rc = sqlite3_step(st);
+        sqlite3_reset(st);
+    }
+    *ret = rc == SQLITE_ROW;
+    return rc == SQLITE_ROW || rc == SQLITE_DONE ? XT_OK : conn_fail(c, rc, "trace", err);
+}
+
+/* The walk over the traces of the first key, else over all. */
+static enum xt_code walk_open(struct trace_scan *s, bool descending, struct xt_err *err) {
+    int key = 0;
+    while (key < RECORD_KEYS && !str_has(s->f->keys.v[key]))
+        key++;
+    if (key < RECORD_KEYS)
+        s->walk = conn_stmt(s->c, descending ? SQL_RKEY_WALK_DESC : SQL_RKEY_WALK_ASC, err);
+    else
+        s->walk = conn_stmt(s->c, descending ? SQL_TRACE_WALK_DESC : SQL_TRACE_WALK_ASC, err);
+    if (!s->walk)
+        return s->c->failed;
+    sqlite3_bind_int64(s->walk, 1, s->f->project);
+    sqlite3_bind_int64(s->walk, 2, s->f->from);
+    sqlite3_bind_int64(s->walk, 3, s->f->to);
+    sqlite3_bind_int64(s->walk, 4, 0);
+    if (key < RECORD_KEYS) {
+        sqlite3_bind_int(s->walk, 5, key + 1);
+        bind_blob(s->walk, 6, s->f->keys.v[key]);
+    }
+    return XT_OK;
+}
+
 enum xt_code scan_open(struct trace_scan *s, struct sqlite_store *e, struct conn *c, const struct trace_filter *f,
                        bool descending, struct xt_err *err) {
     int64_t h;
     *s = (struct trace_scan){ .c = c, .f = f };
     arena_init(&s->scratch, SCRATCH_BYTES);
-    if (best_hash(e, f, &h))
+    if (!record_keys_any(&f->keys) && best_hash(e, f, &h))
         return look_walk_open(&s->hits, c, h, f->from, f->to, descending, err);
-    s->walk = conn_stmt(c, descending ? SQL_TRACE_WALK_DESC : SQL_TRACE_WALK_ASC, err);
-    if (!s->walk)
-        return c->failed;
-    sqlite3_bind_int64(s->walk, 1, f->project);
-    sqlite3_bind_int64(s->walk, 2, f->from);
-    sqlite3_bind_int64(s->walk, 3, f->to);
-    sqlite3_bind_int64(s->walk, 4, 0);
-    return XT_OK;
+    return walk_open(s, descending, err);
 }
 
 /* Number and time of the next candidate; number 0: the end. */
@@ -118,10 +156,13 @@ enum xt_code scan_next(struct trace_scan *s, struct trace_rec *ret, bool *ret_fo
         code = trace_fetch(s->c, SQL_TRACE_GET, tseq, NULL, ret, ret_found, err);
         if (code != XT_OK)
             return code;
-        if (*ret_found && ret->ts == ts && matches(s->f, ret, &s->scratch))
-            return XT_OK;
+        bool match = *ret_found && ret->ts == ts && matches(s->f, ret, &s->scratch);
         if (s->scratch.failed)
             return no_memory(err);
+        if (match)
+            code = has_keys(s->c, s->f, tseq, &match, err);
+        if (code != XT_OK || match)
+            return code;
     }
 }
 
@@ -323,7 +364,7 @@ static enum xt_code count_entries(struct sqlite_store *e, struct conn *c, const 
 enum xt_code filter_count(struct sqlite_store *e, struct conn *c, const struct trace_filter *f, bool *ret_known,
                           int64_t *ret, struct xt_err *err) {
     size_t keys = (size_t)str_has(f->user) + str_has(f->session) + str_has(f->name) + f->ntags;
-    bool rows_only = str_has(f->version) || str_has(f->release);
+    bool rows_only = str_has(f->version) || str_has(f->release) || record_keys_any(&f->keys);
     bool narrowed = str_has(f->label) || f->nenvironments > 0;
     int64_t h;
     *ret = 0;

@@ -1,5 +1,5 @@
-/* scan.h -- which traces match, in order of time: by a look-up when the filter names a user, session, tag or name, else
- * by the index over time. Every hit is compared with its row, byte for byte (NUL included). */
+/* scan.h -- which traces match, in order of time: by the table of turns, runs and steps, or by a look-up when the filter
+ * names one of those, or a user, session, tag or name; else by the index over time. Every hit is compared with its row, byte for byte (NUL included). */
 #pragma once
 #include "store/sqlite/lookup.h"
 #include "store/sqlite/row.h"
@@ -11,7 +11,8 @@ struct trace_filter {
     size_t ntags;
     const struct str *environments; /* any of them; none: any */
     size_t nenvironments;
-    int64_t from, to; /* inclusive */
+    struct record_keys keys; /* each of them */
+    int64_t from, to;        /* inclusive */
 };
 
 /* No condition but project and time. */
@@ -22,7 +23,7 @@ struct trace_scan {
     struct conn *c;
     const struct trace_filter *f;
     struct look_walk hits;
-    sqlite3_stmt *walk; /* over time, when no look-up serves */
+    sqlite3_stmt *walk; /* when no look-up serves */
     struct arena scratch;
 };
 enum xt_code scan_open(struct trace_scan *s, struct sqlite_store *e, struct conn *c, const struct trace_filter *f,
