@@ -13,14 +13,22 @@
 #include "store/sqlite/row.h"
 
 /* Where retention of traces is (retain.c). */
+/* Where a round of retention is: see retain.c. Numbers of traces that were looked at last. */
+enum retain_phase { RETAIN_FRONT, RETAIN_EDGE, RETAIN_SWEEP };
 struct retain_round {
     bool active;
     int64_t cutoff;
-    int64_t at;     /* traces up to this number have been looked at */
-    bool beyond;    /* past the first run of young ones */
-    int64_t run;    /* young ones in a row, until then */
-    int64_t left;   /* beyond: to be looked at yet */
-    int64_t resume; /* where the round before ended */
+    int64_t at;
+    enum retain_phase phase;
+    int64_t run;   /* young ones in a row */
+    int64_t left;  /* RETAIN_SWEEP: young ones to be looked at yet */
+    int64_t front; /* where that phase ended */
+    bool found;    /* old ones at the edge, or in the sweep that are the edge now */
+    bool fixed;    /* and behind them young ones: the edge stays */
+    /* From round to round. */
+    int64_t edge;   /* up to here there was nothing but what the sweep finds */
+    int64_t resume; /* where the sweep ended */
+    int64_t next;   /* of numbers, when it began; 0: no round yet */
 };
 
 struct write_state {

@@ -4,8 +4,11 @@
  *     they are many, slice by slice afterwards: until then `trash` names it. No reader looks at observations without
  *     their trace, and a trace that is written again gets a new number.
  *  2. Numbers of traces follow createdAt but for clocks that jump and requests that overtake. A round begins with the
- *     oldest numbers and passes over young traces until RETAIN_YOUNG_RUN of them stand in a row. Then it looks at
- *     RETAIN_LOOK more, beginning where the round before it ended: so no number of young traces hides old ones for ever.
+ *     oldest numbers and passes over young traces until RETAIN_YOUNG_RUN of them stand in a row. Where those never get old
+ *     (dates in the future), the place behind them at which traces get old, the edge, is found by the sweep and looked at
+ *     next in every round, in the same way. Last the sweep looks at RETAIN_LOOK more, or twice as many as came since the
+ *     round before, beginning where it ended then: it passes the whole table again and again however fast that grows, so
+ *     that no number of young traces hides old ones for ever.
  *  3. A slice works for SLICE_NS, then it commits; how much that is follows from the machine and what else runs on it. At
  *     least one trace or DRAIN_CHUNK observations go, so that there is an end. */
 #include "store/limits.h"
@@ -135,15 +138,45 @@ static enum xt_code drain_trash(struct slice *s, struct xt_err *err) {
 
 /* A young trace was passed over. False: this round looks no further. */
 static bool pass_over(struct retain_round *r) {
-    if (r->beyond)
+    bool end_of_run = ++r->run == RETAIN_YOUNG_RUN;
+    if (r->phase == RETAIN_SWEEP) {
+        r->fixed = r->fixed || (end_of_run && r->found);
         return --r->left > 0;
-    if (++r->run < RETAIN_YOUNG_RUN)
+    }
+    if (!end_of_run)
         return true;
-    r->beyond = true;
-    r->left = RETAIN_LOOK;
-    if (r->resume > r->at)
-        r->at = r->resume;
-    return r->left > 0;
+    if (r->phase == RETAIN_FRONT)
+        r->front = r->at;
+    else
+        r->fixed = r->found;
+    if (r->phase == RETAIN_FRONT && r->edge > r->front) {
+        r->phase = RETAIN_EDGE;
+        r->at = r->edge;
+    } else {
+        r->phase = RETAIN_SWEEP;
+        r->at = r->resume > r->front ? r->resume : r->front;
+    }
+    r->run = 0;
+    return true;
+}
+
+/* An old trace was removed. */
+static void removed_at(struct retain_round *r, int64_t tseq) {
+    r->at = tseq;
+    if (r->phase == RETAIN_FRONT || r->fixed)
+        return;
+    r->edge = tseq;
+    r->found = true;
+}
+
+static void round_begin(struct retain_round *r, int64_t cutoff, int64_t next) {
+    const int64_t came = r->next > 0 && next > r->next ? next - r->next : 0;
+    *r = (struct retain_round){ .active = true,
+                                .cutoff = cutoff,
+                                .left = came > RETAIN_LOOK / 2 ? 2 * came : RETAIN_LOOK,
+                                .edge = r->edge,
+                                .resume = r->resume,
+                                .next = next };
 }
 
 /* Collects what is too old, from round.at on; that moves past what is young. Ends the round at the end of the table, and
@@ -186,7 +219,7 @@ static enum xt_code find_old(struct slice *s, struct xt_err *err) {
     if (rc == SQLITE_DONE && s->n == 0)
         r->active = false;
     if (!r->active)
-        r->resume = rc == SQLITE_DONE ? 0 : r->at;
+        r->resume = rc == SQLITE_DONE ? 0 : r->at; /* at the end: from the front */
     return XT_OK;
 }
 
@@ -236,7 +269,7 @@ static enum xt_code remove_slice(struct slice *s, struct xt_err *err) {
         code = find_old(s, err);
     for (size_t i = 0; i < s->n && code == XT_OK && (i == 0 || (s->room > 0 && in_time(s))); i++) {
         code = remove_trace(s, s->traces[i], err);
-        s->round.at = s->traces[i];
+        removed_at(&s->round, s->traces[i]);
     }
     s->more = s->more || s->round.active;
     if (code == XT_OK)
@@ -249,7 +282,7 @@ static enum xt_code remove_slice(struct slice *s, struct xt_err *err) {
 enum xt_code sqlite_retain_traces(struct sqlite_store *e, int64_t cutoff, bool *ret_more, struct xt_err *err) {
     struct slice s = { .room = SLICE_OBSERVATIONS, .until = clock_mono_ns() + SLICE_NS, .round = e->ws->retain };
     if (!s.round.active || s.round.cutoff != cutoff)
-        s.round = (struct retain_round){ .active = true, .cutoff = cutoff, .resume = s.round.resume };
+        round_begin(&s.round, cutoff, e->ws->next_tseq);
     enum xt_code code = conn_begin(&e->writer, true, err);
     if (code != XT_OK)
         return code;
