@@ -166,7 +166,7 @@ static int64_t random_sample_time(void) {
 }
 
 /* Some in a few series that last, some each in one of its own. */
-static void random_samples(struct batch *b, unsigned n) {
+static UNUSED void random_samples(struct batch *b, unsigned n) {
     for (unsigned i = 0; i < n; i++) {
         char own[80];
         const char *list = PICK(label_lists);

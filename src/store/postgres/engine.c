@@ -7,6 +7,7 @@
 #include <stdlib.h>
 
 #include "base/id.h"
+#include "store/postgres/write.h"
 #include "store/text/dict.h"
 
 #define PROBE_NS (1200 * (NS_PER_SEC / 1000)) /* with the grace of a wait: an answer within 1.5 s */
@@ -29,13 +30,16 @@ static enum xt_code postgres_open(struct store *s, const struct store_conf *conf
     if (!e->dicts && code == XT_OK)
         xt_fail(err, code = XT_ENOMEM, "out of memory");
     enum xt_code pool = pg_pool_init(e, code == XT_OK ? err : NULL);
-    return code != XT_OK ? code : pool;
+    if (code == XT_OK)
+        code = pool;
+    return code == XT_OK ? pg_write_state_new(e, err) : code;
 }
 
 static void postgres_close(struct store *s) {
     struct pg_store *e = pg_of(s);
     if (!e)
         return;
+    pg_write_state_free(e);
     pg_pool_done(e);
     dicts_free(e->dicts);
     pg_target_free(e->target);
@@ -95,7 +99,10 @@ const struct store_ops store_postgres_ops = {
     .close = postgres_close,
     .migrate = postgres_migrate,
     .prepare = postgres_prepare,
+    .write = postgres_write,
     .probe = postgres_probe,
+    .tidy = postgres_tidy,
+    .retain = postgres_retain,
     .study = postgres_study,
     .learn = postgres_learn,
     .ping = postgres_ping,
