@@ -91,7 +91,12 @@ struct trace *batch_add_trace(struct batch *b) {
     if (!grow_traces(b, b->ntraces + 1))
         return NULL;
     t = &b->traces[b->ntraces++];
-    *t = (struct trace){ .id = ID_NONE, .timestamp = TIME_NONE, .latency = (double)NAN, .index = SIZE_MAX };
+    *t = (struct trace){ .id = ID_NONE,
+                         .timestamp = TIME_NONE,
+                         .created = TIME_NONE,
+                         .updated = TIME_NONE,
+                         .latency = (double)NAN,
+                         .index = SIZE_MAX };
     return t;
 }
 
@@ -103,7 +108,7 @@ struct observation *batch_add_observation(struct batch *b) {
         return NULL;
     o = &b->observations[b->nobservations++];
     memset(o, 0, sizeof *o);
-    o->start = o->end = o->completion_start = TIME_NONE;
+    o->start = o->end = o->completion_start = o->created = o->updated = TIME_NONE;
     o->input_price = o->output_price = o->total_price = none;
     o->latency = o->time_to_first_token = none;
     return o;

@@ -45,7 +45,8 @@ struct stored {
 struct trace {
     struct id id;
     enum merge_mode merge;
-    int64_t timestamp; /* explicit one, or TIME_NONE */
+    int64_t timestamp;        /* explicit one, or TIME_NONE */
+    int64_t created, updated; /* of a record that another store kept; TIME_NONE: when its batch came */
     struct str name, user, session, release, version, environment, external_id;
     bool name_weak;           /* the name is the root span's: it fills a missing name and never replaces a stored one */
     struct str project_label; /* client's projectId; shown and filtered inside the tenant (D9) */
@@ -66,6 +67,7 @@ struct observation {
     struct str type, name; /* type upper case for OTLP, as sent natively; absent: GENERATION on first insert */
     struct str version;    /* of the application, as OTLP and Langfuse events state it beside the trace's */
     int64_t start, end, completion_start;
+    int64_t created, updated;                                    /* as in struct trace */
     struct str model, model_parameters, input, output, metadata; /* the last four JSON text */
     struct str usage;                                            /* JSON text as sent (kept; not returned) */
     struct str unit;

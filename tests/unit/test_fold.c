@@ -342,6 +342,39 @@ static void failing_source(void **state) {
     run_end(&r);
 }
 
+/* Records that bring the times another store kept for them; the others have those of their batch. */
+static void kept_times(void **state) {
+    const bool collect = *state != NULL;
+    struct run r;
+    run_begin(&r);
+    store_trace(&r, "old", 5)->updated = T0 - 3;
+    store_obs(&r, 5, "o", T0, T0)->updated = T0 - 3;
+    struct trace *t = give_trace(&r, "t");
+    t->created = T0 - 9, t->updated = T0 - 5;
+    struct observation *o = give_obs(&r, "t", "o");
+    o->created = T0 - 8, o->updated = T0 - 4;
+    o = give_obs(&r, "u", "o"); /* nobody said anything of its trace */
+    o->created = o->updated = T0 - 7;
+    give_trace(&r, "old")->updated = T0 - 2;
+    give_obs(&r, "old", "o")->updated = T0 - 2;
+    fold(&r, collect);
+    settle(&r);
+    for (const struct trace_state *s = r.f.first; s; s = s->next) {
+        if (str_eq_c(s->now.id.key, "t"))
+            assert_true(s->now.created == T0 - 9 && s->now.updated == T0 - 5 && s->first->created == T0 - 8 &&
+                        s->first->updated == T0 - 4 && s->now.ts == T0 - 9);
+        else if (str_eq_c(s->now.id.key, "u"))
+            assert_true(s->now.created == T0 - 7 && s->now.updated == T0 - 7 && s->now.ts == T0 - 7);
+        else
+            assert_true(s->now.created == T0 && s->now.updated == T0 - 2 && s->first->updated == T0 - 2);
+    }
+    give_trace(&r, "t")->name = STR_LIT("n");
+    const struct batch_part part = { .b = r.b, .trace_from = 2, .trace_to = 3 };
+    assert_int_equal(fold_add(&r.f, &part, &r.err), XT_OK);
+    assert_true(r.f.first->now.created == T0 - 9 && r.f.first->now.updated == T0 + 1);
+    run_end(&r);
+}
+
 /* What fold_sums adds up record by record is what is found anew from all of them. */
 static void derived(void **state) {
     const bool collect = *state != NULL;
@@ -380,7 +413,7 @@ int main(void) {
     { #f, f, NULL, NULL, NULL }, { #f " (collected)", f, NULL, NULL, &yes }
     const struct CMUnitTest tests[] = {
         BOTH(new_records), BOTH(stored_records), BOTH(renamed), BOTH(texts),
-        BOTH(many_models), BOTH(failing_source), BOTH(derived),
+        BOTH(many_models), BOTH(failing_source), BOTH(derived), BOTH(kept_times),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -102,7 +102,11 @@ struct first_word {
     const struct batch *b;
     const struct id *id;
     struct str environment, label;
+    int64_t created, updated;
 };
+
+/* When a record came: its batch's word, unless it brings its own. */
+static int64_t time_or(int64_t own, int64_t received) { return own != TIME_NONE ? own : received; }
 
 static enum xt_code new_trace(struct fold *f, const struct first_word *w, struct trace_state *t, struct xt_err *err) {
     t->now = (struct trace_rec){
@@ -110,8 +114,8 @@ static enum xt_code new_trace(struct fold *f, const struct first_word *w, struct
         .id = *w->id,
         .ts = w->b->received,
         .ts_source = TS_FIRST_WRITE,
-        .created = w->b->received,
-        .updated = w->b->received,
+        .created = time_or(w->created, w->b->received),
+        .updated = time_or(w->updated, w->b->received),
         .env = str_has(w->environment) ? w->environment : STR_LIT("default"),
         .label = str_has(w->label) ? w->label : w->b->default_label,
         .latency = (double)NAN,
@@ -155,15 +159,18 @@ static void note_remade(bool *remade, struct str before, struct str given, struc
 }
 
 static enum xt_code add_trace(struct fold *f, const struct batch *b, const struct trace *given, struct xt_err *err) {
-    const struct first_word w = { b, &given->id, given->environment, given->project_label };
+    const struct first_word w = {
+        b, &given->id, given->environment, given->project_label, given->created, given->updated
+    };
+    const int64_t updated = time_or(given->updated, b->received);
     struct trace_state *t = NULL;
     enum xt_code code = find_trace(f, &w, &t, err);
     if (code != XT_OK)
         return code;
     assert(t);
     t->touched = true;
-    if (b->received > t->now.updated)
-        t->now.updated = b->received;
+    if (updated > t->now.updated)
+        t->now.updated = updated;
     if (merge_needs_metadata(given->merge, given->metadata) && !str_has(t->texts.text[PAYLOAD_METADATA])) {
         code = stored_metadata(f, t, NULL, t->now.pid[PAYLOAD_METADATA], &t->metadata_known, err);
         if (code != XT_OK)
@@ -254,7 +261,10 @@ static enum xt_code merge_into(struct fold *f, const struct trace_state *t, stru
 
 static enum xt_code add_observation(struct fold *f, const struct batch *b, const struct observation *given,
                                     struct xt_err *err) {
-    const struct first_word w = { b, &given->trace_id, given->environment, given->project_label };
+    const struct first_word w = {
+        b, &given->trace_id, given->environment, given->project_label, given->created, given->updated
+    };
+    const int64_t updated = time_or(given->updated, b->received);
     struct trace_state *t = NULL;
     struct obs_state *o = NULL;
     enum xt_code code = find_trace(f, &w, &t, err);
@@ -270,13 +280,14 @@ static enum xt_code add_observation(struct fold *f, const struct batch *b, const
         o->price = 0;
     }
     if (o->v) {
-        if (b->received > o->updated)
-            o->updated = b->received;
+        if (updated > o->updated)
+            o->updated = updated;
         return merge_into(f, t, o, given, err);
     }
     o->v = given;
     o->default_label = b->default_label;
-    o->created = o->updated = b->received;
+    o->created = time_or(given->created, b->received);
+    o->updated = updated;
     return XT_OK;
 }
 
