@@ -86,9 +86,8 @@ static enum xt_code read_bits(struct sqlite_store *e, struct xt_err *err) {
         if (code != XT_OK)
             return code;
     }
-    if (bits < 1 || bits > 40)
-        return ix_damaged(&e->writer, "hash bits", err);
-    e->index->bits = (int)bits;
+    e->index->bits_damaged = bits < 1 || bits > 40; /* said when the entries are wanted; check --repair can open it */
+    e->index->bits = e->index->bits_damaged ? INDEX_HASH_BITS : (int)bits;
     return XT_OK;
 }
 

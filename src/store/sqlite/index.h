@@ -246,6 +246,7 @@ enum xt_code job_step(struct ix_job *j, struct index *ix, size_t rows, bool *ret
 struct index {
     struct sqlite_store *e;
     int bits;                /* of an id's hash that entries keep, as the file says */
+    bool bits_damaged;       /* it says nothing that can be: nobody may read or add entries */
     pthread_mutex_t mu;      /* set */
     struct ix_set *set;      /* NULL: never loaded, or not known to be that of the file */
     pthread_mutex_t load_mu; /* fences and filters of runs */

@@ -63,6 +63,8 @@ static enum xt_code read_state(struct conn *c, struct file_state *ret, struct xt
     sqlite3_stmt *st = conn_stmt(c, SQL_IX_STATE, err);
     if (!st)
         return c->failed;
+    if (c->index->bits_damaged)
+        return ix_damaged(c, "hash bits", err);
     int rc = sqlite3_step(st);
     if (rc == SQLITE_ROW) {
         ret->version = sqlite3_column_int64(st, 0);

@@ -1,5 +1,6 @@
 /* index_verify.c -- what the index promises by itself, checked part by part: sizes, order, fences, filters, numbers; and
  * making it anew from the rows. */
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "store/sqlite/group.h"
@@ -199,6 +200,15 @@ static enum xt_code collect_all(struct rebuild *r, sqlite3_stmt *traces, sqlite3
     return code == XT_OK && r->hot->staged.n[IX_TRACE] > 0 ? write_run(r) : code;
 }
 
+/* Entries are made anew with as many bits as this program likes. */
+static enum xt_code write_bits(struct conn *c, struct xt_err *err) {
+    char sql[160];
+    snprintf(sql, sizeof sql,
+             "INSERT INTO state(k, v) VALUES ('ix_bits', %d) ON CONFLICT(k) DO UPDATE SET v = excluded.v",
+             INDEX_HASH_BITS);
+    return conn_exec(c, sql, err);
+}
+
 static enum xt_code rebuild_rows(struct rebuild *r) {
     struct conn *c = r->g.c;
     sqlite3_stmt *traces = NULL, *obs = NULL;
@@ -214,6 +224,8 @@ static enum xt_code rebuild_rows(struct rebuild *r) {
         " ON CONFLICT(k) DO UPDATE SET v = max(1, CAST(v AS INT) + 1);"
         "DELETE FROM state WHERE k = 'gone_ts'",
         r->err);
+    if (code == XT_OK)
+        code = write_bits(c, r->err);
     if (code != XT_OK)
         return code;
     int rc = sqlite3_prepare_v2(c->db, "SELECT " TRACE_COLUMNS " FROM trace ORDER BY tseq", -1, &traces, NULL);
@@ -231,7 +243,16 @@ enum xt_code lookup_rebuild(struct sqlite_store *e, struct xt_err *err) {
     if (!r.hot)
         return xt_fail(err, XT_ENOMEM, "out of memory");
     arena_init(&a, ROW_BYTES);
+    struct index *ix = e->index;
+    const int bits = ix->bits;
+    const bool damaged = ix->bits_damaged;
+    ix->bits = INDEX_HASH_BITS;
+    ix->bits_damaged = false;
     enum xt_code code = rebuild_rows(&r);
+    if (code != XT_OK) {
+        ix->bits = bits;
+        ix->bits_damaged = damaged;
+    }
     job_drop(&r.job);
     hot_unref(r.hot);
     arena_done(&a);

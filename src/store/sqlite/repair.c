@@ -1,7 +1,7 @@
 /* repair.c -- makes anew what stands beside the rows, from the rows (store.h): of a stopped store, in one transaction.
  *
  *  1. Rows of traces, observations, payloads and samples are what was sent: none is made, changed or removed here but for
- *     the columns that follow from other rows.
+ *     the columns that follow from other rows, and rows of samples under numbers that no reader asks for.
  *  2. Nothing is touched when the deep check is content. What is only partly wrong is corrected (sums of traces) or made
  *     anew whole (look-ups, rollups, the file's own indexes).
  *  3. The deep check runs again before the commit: what it still finds is said. */
@@ -156,6 +156,25 @@ static enum xt_code correct_numbers(struct repair *r) {
     return code;
 }
 
+/* Generations of samples with numbers that are never given: nobody reads or removes them. */
+static enum xt_code remove_generations(struct repair *r) {
+    static const char *const rows[] = {
+        "DELETE FROM mgen WHERE gen < 1 OR gen > 536870912",
+        "DELETE FROM mdir WHERE gen < 1 OR gen > 536870912",
+        "DELETE FROM mpack WHERE k < 16777216 OR k >> 24 > 536870912",
+        "DELETE FROM mfilter WHERE k < 16777216 OR k >> 24 > 536870912",
+    };
+    enum xt_code code = XT_OK;
+    int64_t sum = 0;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows && code == XT_OK; i++) {
+        int64_t n = 0;
+        code = change(r, rows[i], &n);
+        sum += n;
+    }
+    repaired(r, sum, "rows of generations of samples that can't be, removed");
+    return code;
+}
+
 /* ---- look-ups ---- */
 
 static enum xt_code make_lookups(struct repair *r) {
@@ -211,6 +230,8 @@ static enum xt_code repair_all(struct repair *r, struct verify_found what) {
         code = correct_traces(r);
     if (code == XT_OK)
         code = correct_numbers(r);
+    if (code == XT_OK)
+        code = remove_generations(r);
     repaired(r, r->sums, "traces whose sums or time were wrong");
     repaired(r, r->models, "traces whose sums by model were wrong");
     if (code == XT_OK && (what.lookups || r->moved > 0))

@@ -94,14 +94,20 @@ static enum xt_code check_dir(struct verify *v, sqlite3_stmt *dir, sqlite3_stmt 
     v->metric = sqlite3_column_int64(dir, 0);
     v->gen = sqlite3_column_int64(dir, 1);
     v->rows = sqlite3_column_int64(dir, 7);
-    int64_t first = v->gen << SAMPLE_PACK_BITS | sqlite3_column_int64(dir, 2), n = 0, count = 0, t0 = TIME_MAX,
-            t1 = TIME_MIN;
+    const int64_t from = sqlite3_column_int64(dir, 2), wanted = sqlite3_column_int64(dir, 3);
+    if (from < 0 || wanted < 1 || wanted > SEAL_PACKS_MAX || from > SEAL_PACKS_MAX - wanted ||
+        v->rows > SEAL_PACKS_MAX) {
+        finding(v, "generation %lld, metric %lld: a directory that can't be", (long long)v->gen, (long long)v->metric);
+        return XT_OK;
+    }
+    int64_t first = v->gen << SAMPLE_PACK_BITS | from, count = 0, t0 = TIME_MAX, t1 = TIME_MIN;
+    uint64_t n = 0;
     sqlite3_bind_int64(parts, 1, first);
-    sqlite3_bind_int64(parts, 2, first + sqlite3_column_int64(dir, 3) - 1);
+    sqlite3_bind_int64(parts, 2, first + wanted - 1);
     enum xt_code code = XT_OK;
     int rc = SQLITE_DONE;
     while (code == XT_OK && (rc = sqlite3_step(parts)) == SQLITE_ROW) {
-        n += sqlite3_column_int64(parts, 1);
+        n += (uint64_t)sqlite3_column_int64(parts, 1); /* may be anything */
         t0 = sqlite3_column_int64(parts, 2) < t0 ? sqlite3_column_int64(parts, 2) : t0;
         t1 = sqlite3_column_int64(parts, 3) > t1 ? sqlite3_column_int64(parts, 3) : t1;
         count++;
@@ -111,7 +117,7 @@ static enum xt_code check_dir(struct verify *v, sqlite3_stmt *dir, sqlite3_stmt 
     if (code == XT_OK && rc != SQLITE_DONE)
         return conn_fail(v->c, rc, "verify", v->err);
     bool whole = sqlite3_column_int64(dir, 8) <= sqlite3_column_int64(dir, 5); /* nothing of it may be missing */
-    if (n != sqlite3_column_int64(dir, 4) || (whole && count != sqlite3_column_int64(dir, 3)) ||
+    if (n != (uint64_t)sqlite3_column_int64(dir, 4) || (whole && count != wanted) ||
         (whole && (t0 != sqlite3_column_int64(dir, 5) || t1 != sqlite3_column_int64(dir, 6))))
         finding(v, "generation %lld, metric %lld: not the parts of its directory", (long long)v->gen,
                 (long long)v->metric);
@@ -119,8 +125,9 @@ static enum xt_code check_dir(struct verify *v, sqlite3_stmt *dir, sqlite3_stmt 
 }
 
 static enum xt_code check_gens(struct verify *v) {
-    sqlite3_stmt *dir = prepare(v, "SELECT d.name, d.gen, d.first, d.parts, d.n, d.t0, d.t1, g.frows, g.cut FROM mdir d"
-                                   " JOIN mgen g ON g.gen = d.gen WHERE d.gen < ?1 ORDER BY d.gen, d.first"),
+    sqlite3_stmt *dir = prepare(
+                     v, "SELECT d.name, d.gen, d.first, d.parts, d.n, d.t0, d.t1, g.frows, g.cut FROM mdir d"
+                        " JOIN mgen g ON g.gen = d.gen WHERE d.gen >= 1 AND d.gen < ?1 ORDER BY d.gen, d.first"),
                  *parts = prepare(v, "SELECT k, n, t0, t1, lab, pts, raw FROM mpack WHERE k BETWEEN ?1 AND ?2"
                                      " ORDER BY k");
     enum xt_code code = dir && parts ? XT_OK : v->c->failed;
@@ -140,6 +147,9 @@ static enum xt_code check_gens(struct verify *v) {
 static const char *const sentences[] = {
     "SELECT 'metric ' || id || ': no project ' || project FROM mname WHERE project NOT IN (SELECT id FROM project)"
     " AND ?1 LIMIT 20",
+    "SELECT 'generation ' || gen || ': a number that is never given' FROM (SELECT gen FROM mgen UNION ALL SELECT gen"
+    " FROM mdir UNION ALL SELECT k >> 24 FROM mpack WHERE k < 16777216 OR k >> 24 > 536870912)"
+    " WHERE (gen < 1 OR gen > 536870912) AND ?1 LIMIT 20",
     "SELECT 'generation ' || gen || ': no metric ' || name FROM mdir WHERE gen < ?1"
     " AND name NOT IN (SELECT id FROM mname) LIMIT 20",
     "SELECT 'generation ' || gen || ': a directory and no row' FROM mdir WHERE gen < ?1"
