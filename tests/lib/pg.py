@@ -14,7 +14,8 @@ this process; Database() is a database in it, dropped at the end.
 The server refuses to run as root: as root it runs as `postgres`, or `nobody`.  No cluster outlives the process that
 started it.  missing() says why none can be started here, or "".
 
-As a program, for tests in C:  python3 pg.py serve   starts a cluster, prints its URL, and ends it when stdin ends.
+As a program, for tests in C:  python3 pg.py serve   starts a cluster, prints its URL, and ends it when stdin ends.  Lines
+on stdin are done to it, each answered with "ok": stop, stop immediate, start, kill, freeze, thaw.
 """
 import atexit
 import contextlib
@@ -393,7 +394,11 @@ def main():
         signal.signal(number, lambda *_: sys.exit(0))
     with Cluster() as cluster:
         print(cluster.url(), flush=True)
-        sys.stdin.read()
+        for line in sys.stdin:
+            word, *rest = line.split()
+            if word in ("stop", "start", "kill", "freeze", "thaw"):
+                getattr(cluster, word)(*rest)
+                print("ok", flush=True)
 
 
 if __name__ == "__main__":
