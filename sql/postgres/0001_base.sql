@@ -47,6 +47,13 @@ CREATE TABLE xtrace.trace_key(
     PRIMARY KEY(project, kind, v, ts, tseq));
 CREATE INDEX trace_key_tseq ON xtrace.trace_key(tseq);
 
+-- Turns, runs and steps that metadata names: which record (oid '': the trace itself) has which. kind: enum record_key; v in
+-- short form.
+CREATE TABLE xtrace.record_key(
+    project bigint NOT NULL, kind smallint NOT NULL, v text COLLATE "C" NOT NULL, tseq bigint NOT NULL, oid bytea NOT NULL,
+    PRIMARY KEY(project, kind, v, tseq, oid));
+CREATE INDEX record_key_of ON xtrace.record_key(tseq, oid);
+
 CREATE TABLE xtrace.observation(
     week int NOT NULL, tseq bigint NOT NULL, oid bytea NOT NULL, key bytea, project bigint NOT NULL, spell smallint NOT NULL,
     created bigint NOT NULL, updated bigint NOT NULL, start_at bigint, end_at bigint, completion bigint,
@@ -73,6 +80,9 @@ CREATE TABLE xtrace.rollup_model(
     name text COLLATE "C" NOT NULL, label text COLLATE "C" NOT NULL, env text COLLATE "C" NOT NULL, model text COLLATE "C" NOT NULL,
     n bigint NOT NULL, ntrace bigint NOT NULL, tin numeric NOT NULL, tout numeric NOT NULL, ttotal numeric NOT NULL,
     cost numeric NOT NULL, PRIMARY KEY(project, level, start, h)) WITH (fillfactor = 60);
+-- Those of one name: rows that are only added to leave these indexes alone.
+CREATE INDEX rollup_trace_name ON xtrace.rollup_trace(project, left(name, 128), start) WHERE level = 0;
+CREATE INDEX rollup_model_name ON xtrace.rollup_model(project, left(name, 128), start) WHERE level = 0;
 CREATE TABLE xtrace.rollup_count(
     project bigint NOT NULL, span int NOT NULL, start bigint NOT NULL, n bigint NOT NULL,
     PRIMARY KEY(project, span, start)) WITH (fillfactor = 60);
