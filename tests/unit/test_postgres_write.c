@@ -166,6 +166,16 @@ static void assert_text(struct world *w, const char *sql, const char *want) {
     PQclear(r);
 }
 
+static size_t retain_all(struct server *s, int64_t cutoff) {
+    size_t slices = 0;
+    for (bool more = true; more; slices++) {
+        assert_true(slices < 100);
+        if (postgres_retain(&s->store, RETAIN_TRACES, cutoff, &more, &s->err) != XT_OK)
+            fail_msg("retain: %s %s", s->err.msg, s->e->writer.detail);
+    }
+    return slices;
+}
+
 /* ---- tests ---- */
 
 static void a_trace_with_its_observations(void **state) {
@@ -256,6 +266,32 @@ static void laws_can_fail(void **state) {
         pg_run(w->db.conn, "ROLLBACK");
     }
     assert_lawful(w);
+}
+
+/* Turns, runs and steps that metadata names are those of the metadata as it is. */
+static void names_in_metadata(void **state) {
+    struct world *w = *state;
+    const char *all = "SELECT coalesce(string_agg(kind || '=' || v, ' ' ORDER BY octet_length(oid), kind), '') FROM "
+                      "xtrace.record_key";
+    struct batch *b = batch_at(BASE);
+    add_trace(b, "t")->metadata = STR_LIT("{\"run_id\":\"r1\",\"turn_id\":7}");
+    add_obs(b, "t", "o")->metadata = STR_LIT("{\"step_id\":\"s\",\"parent_step_id\":\"p\"}");
+    add_obs(b, "t", "p")->metadata = STR_LIT("{\"other_id\":\"s\"}");
+    put_one(&w->one, b);
+    assert_text(w, all, "1=7 2=r1 3=s 4=p");
+    b = batch_at(BASE + SEC);
+    struct trace *t = add_trace(b, "t");
+    t->metadata = STR_LIT("{\"run_id\":\"r2\"}");
+    t->merge = MERGE_DEEP;
+    add_obs(b, "t", "o")->metadata = STR_LIT("{}");
+    put_one(&w->one, b);
+    assert_text(w, all, "1=7 2=r2");
+    b = batch_at(BASE + 2 * SEC);
+    add_trace(b, "t")->name = STR_LIT("no metadata");
+    put_one(&w->one, b);
+    assert_text(w, all, "1=7 2=r2");
+    retain_all(&w->one, BASE + SEC);
+    assert_text(w, all, "");
 }
 
 /* ---- what PostgreSQL can't take as it is ---- */
@@ -482,16 +518,6 @@ static void backends_that_die(void **state) {
 
 /* ---- retention ---- */
 
-static size_t retain_all(struct server *s, int64_t cutoff) {
-    size_t slices = 0;
-    for (bool more = true; more; slices++) {
-        assert_true(slices < 100);
-        if (postgres_retain(&s->store, RETAIN_TRACES, cutoff, &more, &s->err) != XT_OK)
-            fail_msg("retain: %s %s", s->err.msg, s->e->writer.detail);
-    }
-    return slices;
-}
-
 /* A thousand traces created then, with an observation, a tag and a text each. */
 static void put_created(struct server *s, int64_t created, int n) {
     struct batch *b = batch_at(created);
@@ -555,6 +581,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(a_trace_with_its_observations, world_make, world_end),
         cmocka_unit_test_setup_teardown(laws_can_fail, world_make, world_end),
         cmocka_unit_test_setup_teardown(random_groups, world_make, world_end),
+        cmocka_unit_test_setup_teardown(names_in_metadata, world_make, world_end),
         cmocka_unit_test_setup_teardown(hard_values, world_make, world_end),
         cmocka_unit_test_setup_teardown(several_servers, world_make, world_end),
         cmocka_unit_test_setup_teardown(backends_that_die, world_make, world_end),

@@ -20,8 +20,6 @@
     "completion, type, level, name, model, parent, tin, tout, ttotal, cost, cost_source, price, pin, pout, " \
     "pmeta, rest) FROM STDIN (FORMAT binary)"
 #define OBS_COPIED 26
-#define SQL_COPY_KEYS "COPY xtrace.trace_key(project, kind, v, ts, tseq) FROM STDIN (FORMAT binary)"
-#define KEY_TAG 1
 #define SQL_SET_TRACES                                                                                            \
     "UPDATE xtrace.trace t SET ts = k.ts, ts_source = k.ts_source, updated = k.updated, name = k.name, "          \
     "user_id = k.user_id, session = k.session, env = k.env, release = k.release, version = k.version, "           \
@@ -35,7 +33,6 @@
 #define SQL_SET_TAGS                                                                            \
     "UPDATE xtrace.trace t SET tags = ($3::text[])[k.first:k.last] FROM unnest($1, $2, $4) AS " \
     "k(tseq, first, last) WHERE t.tseq = k.tseq"
-#define SQL_DROP_KEYS "DELETE FROM xtrace.trace_key WHERE tseq = ANY($1)"
 /* They are there: as an upsert because that goes by the key alone, whatever the planner thinks of a fresh partition. */
 #define SQL_SET_OBSERVATIONS                                                                                     \
     "INSERT INTO xtrace.observation AS o (week, tseq, oid, project, spell, created, updated, start_at, end_at, " \
@@ -51,15 +48,6 @@
 #define SQL_SPANS                                                                                    \
     "SELECT k.i, o.* FROM unnest($1, $2, $3) AS k(week, tseq, i), LATERAL (SELECT min(o.start_at), " \
     "max(o.end_at) FROM xtrace.observation o WHERE o.week = k.week AND o.tseq = k.tseq AND o.week = ANY($4)) o"
-
-/* An array parameter: `put` once for each i below n. */
-#define COLUMN(args, type, n, put)         \
-    do {                                   \
-        pg_arg_array(args, type, n);       \
-        for (size_t i = 0; i < (n); i++) { \
-            put;                           \
-        }                                  \
-    } while (0)
 
 static const struct pg_trace *trace_of(const struct trace_state *t) { return t->arg; }
 
@@ -421,10 +409,6 @@ static void arg_traces(struct pg_args *a, struct trace_state *const *t, size_t n
         COLUMN(a, PG_INT8, n, item_nonzero(a, t[i]->now.pid[k]));
 }
 
-static bool new_tags(const struct trace_state *t) {
-    return t->stored && str_has(t->now.tags) && !str_eq(t->before.tags, t->now.tags);
-}
-
 /* Tags that a stored trace got: they never go back to "never given". */
 static enum xt_code set_tags(struct pg_group *g, struct trace_state *const *list, size_t nlist, struct xt_err *err) {
     struct pg_args *a = &g->w->args;
@@ -437,7 +421,7 @@ static enum xt_code set_tags(struct pg_group *g, struct trace_state *const *list
     if (!l)
         return no_memory(err);
     for (size_t i = 0; i < nlist; i++)
-        if (new_tags(list[i])) {
+        if (pg_new_tags(list[i])) {
             l[n].t = list[i];
             if (!tags_decode(g->a, list[i]->now.tags, &l[n].v, &l[n].n))
                 return no_memory(err);
@@ -479,88 +463,6 @@ static enum xt_code set_traces(struct pg_group *g, struct xt_err *err) {
     return code == XT_OK ? set_tags(g, list, n, err) : code;
 }
 
-/* ---- keys ---- */
-
-/* Do the trace's keys change? */
-static bool rekeyed(const struct trace_state *t) {
-    if (!t->stored)
-        return str_has(t->now.tags);
-    return new_tags(t) || (t->moved && t->before.ts != t->now.ts && str_has(t->now.tags));
-}
-
-/* The short forms of the trace's tags, each once. */
-static enum xt_code short_tags(struct pg_group *g, const struct trace_state *t, struct str **ret, size_t *ret_n,
-                               struct xt_err *err) {
-    struct str *tags;
-    struct map seen;
-    size_t n, kept = 0;
-    map_init(&seen, g->a);
-    if (!tags_decode(g->a, t->now.tags, &tags, &n))
-        return no_memory(err);
-    for (size_t i = 0; i < n; i++) {
-        struct str v = pg_short_key(g->a, tags[i]);
-        if (!str_has(v))
-            return no_memory(err);
-        if (map_get(&seen, v))
-            continue;
-        if (!map_put(&seen, v, tags))
-            return no_memory(err);
-        tags[kept++] = v;
-    }
-    *ret = tags;
-    *ret_n = kept;
-    return XT_OK;
-}
-
-static enum xt_code drop_keys(struct pg_group *g, struct xt_err *err) {
-    struct pg_args *a = &g->w->args;
-    const struct trace_state **list = arena_new(g->a, const struct trace_state *, g->nstored);
-    size_t n = 0;
-    if (!list)
-        return no_memory(err);
-    for (const struct trace_state *t = g->f.first; t; t = t->next)
-        if (t->stored && rekeyed(t) && str_has(t->before.tags))
-            list[n++] = t;
-    if (n == 0)
-        return XT_OK;
-    pg_args_clear(a);
-    COLUMN(a, PG_INT8, n, pg_item_i64(a, list[i]->now.tseq));
-    g->trips++;
-    return pg_query(g->c, SQL_DROP_KEYS, a, NULL, err);
-}
-
-static enum xt_code put_keys(struct pg_group *g, struct xt_err *err) {
-    bool any = false;
-    for (const struct trace_state *t = g->f.first; t; t = t->next)
-        any = any || rekeyed(t);
-    if (!any)
-        return XT_OK;
-    enum xt_code code = drop_keys(g, err), listed = XT_OK;
-    if (code == XT_OK)
-        code = pg_copy_begin(g->c, SQL_COPY_KEYS, err);
-    if (code != XT_OK)
-        return code;
-    for (const struct trace_state *t = g->f.first; t && listed == XT_OK; t = t->next) {
-        struct str *tags = NULL;
-        size_t n = 0;
-        if (!rekeyed(t))
-            continue;
-        listed = short_tags(g, t, &tags, &n, err);
-        for (size_t i = 0; i < n; i++) {
-            pg_copy_row(g->c, 5);
-            pg_put_i64(g->c, t->now.project);
-            pg_put_i16(g->c, KEY_TAG);
-            pg_put_text(g->c, tags[i]);
-            pg_put_i64(g->c, t->now.ts);
-            pg_put_i64(g->c, t->now.tseq);
-        }
-    }
-    g->trips += 2;
-    if (listed != XT_OK)
-        return listed; /* the transaction is rolled back */
-    return pg_copy_end(g->c, NULL, err);
-}
-
 /* ---- all of it ---- */
 
 static enum xt_code settle(struct pg_group *g, bool stored, struct xt_err *err) {
@@ -597,5 +499,5 @@ enum xt_code pg_put(struct pg_group *g, struct xt_err *err) {
         code = settle(g, true, err);
     if (code == XT_OK)
         code = set_traces(g, err);
-    return code == XT_OK ? put_keys(g, err) : code;
+    return code == XT_OK ? pg_keys_put(g, err) : code;
 }

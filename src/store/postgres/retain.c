@@ -22,6 +22,7 @@
     "  (SELECT tseq, created, nobs FROM xtrace.trace WHERE created < $1 ORDER BY created LIMIT $2) c) k" \
     " JOIN xtrace.trace t ON t.tseq = k.tseq WHERE k.ahead < $3 ORDER BY t.project, t.id FOR UPDATE OF t"
 #define SQL_DROP_KEYS "DELETE FROM xtrace.trace_key WHERE tseq = ANY($1)"
+#define SQL_DROP_NAMES "DELETE FROM xtrace.record_key WHERE tseq = ANY($1)"
 #define SQL_DROP_TRACES "DELETE FROM xtrace.trace WHERE tseq = ANY($1)"
 #define SQL_SHORT_LOCKS "SELECT set_config('lock_timeout', '500ms', true)"
 #define SQL_DROP_WEEKS "SELECT xtrace.partitions_drop('observation', $1), xtrace.partitions_drop('payload', $1)"
@@ -87,6 +88,8 @@ static enum xt_code remove_traces(struct pg_group *g, struct xt_err *err) {
     if (!ok)
         return no_memory(err);
     code = run_for_traces(g, SQL_DROP_KEYS, err);
+    if (code == XT_OK)
+        code = run_for_traces(g, SQL_DROP_NAMES, err);
     if (code == XT_OK)
         code = run_for_traces(g, SQL_DROP_TRACES, err);
     return code == XT_OK ? pg_rollups_add(g->c, &g->w->args, &g->f.rollups, err) : code;

@@ -81,14 +81,6 @@ static bool list_deltas(struct rollup_fold *f, bool models, struct buf *scratch,
     return true;
 }
 
-#define COLUMN(args, type, n, put)         \
-    do {                                   \
-        pg_arg_array(args, type, n);       \
-        for (size_t i = 0; i < (n); i++) { \
-            put;                           \
-        }                                  \
-    } while (0)
-
 static void arg_keys(struct pg_args *a, const struct deltas *d) {
     pg_args_clear(a);
     COLUMN(a, PG_INT8, d->n, pg_item_i64(a, d->v[i]->project));

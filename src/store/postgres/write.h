@@ -110,6 +110,15 @@ struct pg_group {
     size_t trips; /* round trips, for the log */
 };
 
+/* An array parameter: `put` once for each i below n. */
+#define COLUMN(args, type, n, put)         \
+    do {                                   \
+        pg_arg_array(args, type, n);       \
+        for (size_t i = 0; i < (n); i++) { \
+            put;                           \
+        }                                  \
+    } while (0)
+
 /* ---- write.c ---- */
 enum xt_code pg_write_state_new(struct pg_store *e, struct xt_err *err); /* e->ws; at open */
 void pg_write_state_free(struct pg_store *e);
@@ -141,6 +150,14 @@ enum xt_code group_texts_put(struct pg_group *g, struct xt_err *err);
 /* ---- put.c ---- */
 /* Writes the rows: new ones by COPY, stored ones by one statement a table; timestamps and rollups are settled then. */
 enum xt_code pg_put(struct pg_group *g, struct xt_err *err);
+
+/* ---- put_keys.c ---- */
+/* Writes what finds traces by tag and records by the names in their metadata; after timestamps are settled. */
+enum xt_code pg_keys_put(struct pg_group *g, struct xt_err *err);
+/* Did the stored trace get other tags? */
+static inline bool pg_new_tags(const struct trace_state *t) {
+    return t->stored && str_has(t->now.tags) && !str_eq(t->before.tags, t->now.tags);
+}
 
 /* ---- rollup.c ---- */
 /* Adds what was folded to the rows, in order of keys; rows that reach zero go. Takes locks that others wait for: just
