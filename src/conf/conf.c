@@ -88,7 +88,7 @@ static const struct option options[] = {
     NUM("request-timeout-ms", "XTRACE_REQUEST_TIMEOUT_MS", request_timeout_ms, "60000", 100, HOUR_MS, "ms",
         "Time for a request's body"),
     NUM("queue-max-bytes", "XTRACE_QUEUE_MAX_BYTES", queue_max_bytes, "134217728", 1 << 20, 64 * GIB, "bytes",
-        "Decoded batches waiting to be written; beyond it callers are told to retry"),
+        "Decoded batches waiting or being written; beyond it callers are told to retry"),
     NUM("ingest-deadline-ms", "XTRACE_INGEST_DEADLINE_MS", ingest_deadline_ms, "4000", 10, HOUR_MS, "ms",
         "A write that is not durable by then is told to retry"),
     NUM("group-max-records", "XTRACE_GROUP_MAX_RECORDS", group_max_records, "5000", 1, 1000000, "",

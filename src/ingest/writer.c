@@ -4,7 +4,8 @@
  * the outcomes. Load makes groups larger, not commits more frequent; an idle server commits a lone batch at once.
  *  1. Only this thread calls the store's [writer] functions.
  *  2. `done` of a ticket is called exactly once, after its commit returned (or failed for good), or never if abandoned.
- *  3. queue bytes <= queue_max_bytes, but a lone batch of any size fits. Beyond it submit fails; it never blocks.
+ *  3. queue bytes, with those of the batches that are being written, <= queue_max_bytes, but one batch of any size may wait.
+ *     Beyond it submit fails; it never blocks.
  *  4. in->mu guards the queue, the states of tickets, the tasks and the counters. It is never held across a store call or
  *     a `done`.
  *  5. A group that the store refuses is written batch by batch, the traces and observations of a refused batch in halves
@@ -66,6 +67,7 @@ struct ingest {
     bool stopping, give_up, ended;
     pthread_cond_t end_cv;
     struct ingest_stats stats;
+    size_t writing_bytes;                    /* of the group */
     struct ticket *group[GROUP_MAX_TICKETS]; /* the writer's own: what is being written */
     /* Health: written by the writer, read by anybody; relaxed, each value stands alone. */
     _Atomic bool good;
@@ -104,7 +106,7 @@ void ticket_unref(struct ticket *t) { ticket_drop(t); }
 enum xt_code ingest_submit(struct ingest *in, struct ticket *t, struct xt_err *err) {
     lock(in);
     bool stopping = in->stopping;
-    bool full = in->head != NULL && in->stats.queued_bytes + t->bytes > in->conf.queue_max_bytes;
+    bool full = in->head != NULL && in->stats.queued_bytes + in->writing_bytes + t->bytes > in->conf.queue_max_bytes;
     if (stopping || full) {
         if (!stopping)
             in->stats.busy_refusals++;
@@ -345,6 +347,7 @@ static void write_group(struct ingest *in, size_t n) {
 static void deliver(struct ingest *in, struct ticket *t) {
     lock(in);
     t->state = TICKET_DONE;
+    in->writing_bytes -= t->bytes;
     if (t->code == XT_OK)
         in->stats.committed_batches++, in->stats.dropped_points += t->batch->dropped;
     else
@@ -378,6 +381,7 @@ static size_t take_group(struct ingest *in, struct ticket **ret_dropped) {
             continue;
         }
         t->state = TICKET_COMMITTING;
+        in->writing_bytes += t->bytes;
         records += r;
         in->group[n++] = t;
     }

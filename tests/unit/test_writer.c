@@ -288,6 +288,35 @@ static void test_full_queue(void **state) {
     stop(in);
 }
 
+/* What is being written is in memory too. */
+static void test_full_while_writing(void **state) {
+    (void)state;
+    struct batch *b = batch_of("a");
+    const size_t one = batch_bytes(b);
+    batch_free(b);
+    struct ingest *in = start(3 * one);
+    struct caller c[3], refused, later;
+    set(XT_OK, true);
+    assert_int_equal(submit(in, "a", &c[0]), XT_OK);
+    wait_until_writing();
+    assert_int_equal(submit(in, "b", &c[1]), XT_OK);
+    assert_int_equal(submit(in, "c", &c[2]), XT_OK);
+    assert_int_equal(submit(in, "d", &refused), XT_EBUSY);
+    ticket_unref(refused.ticket);
+    set(XT_OK, false);
+    for (size_t i = 0; i < 3; i++) {
+        assert_true(wait_done(&c[i]));
+        ticket_unref(c[i].ticket);
+    }
+    for (size_t i = 0; i < 4; i++) { /* and no longer when it is done */
+        assert_int_equal(submit(in, "e", &later), XT_OK);
+        assert_true(wait_done(&later));
+        ticket_unref(later.ticket);
+    }
+    stop(in);
+    assert_string_equal(fake.committed, "a b c e e e e ");
+}
+
 static void test_abandoned_is_not_written(void **state) {
     (void)state;
     struct ingest *in = start(1 << 20);
@@ -485,6 +514,7 @@ int main(void) {
         cmocka_unit_test(test_bad_record_fails_alone),
         cmocka_unit_test(test_store_away_refuses_nothing_and_recovers),
         cmocka_unit_test(test_full_queue),
+        cmocka_unit_test(test_full_while_writing),
         cmocka_unit_test(test_abandoned_is_not_written),
         cmocka_unit_test(test_stop_drains),
         cmocka_unit_test(test_stop_with_a_store_that_hangs),
