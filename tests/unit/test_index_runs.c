@@ -1,6 +1,8 @@
 /* test_index_runs.c -- seals, merges and what they leave, through the store: whatever the index does between groups, every
  * row is found, nothing is found twice, and totals are those of the rows. Run with the small limits it merges all the
  * time; with the usual ones it seals once or twice. */
+#include <time.h>
+
 #include "sqlite_fixture.h"
 #include "trace_fixture.h"
 
@@ -477,6 +479,47 @@ static void colliding_observations(void **state) {
     }
 }
 
+/* CPU time of a deep check of n traces of one user and one time, each with an observation of the same id. */
+static double check_of_likes(int n) {
+    struct fixture f;
+    struct buf report;
+    struct timespec a, b;
+    fixture_make(&f);
+    fixture_open(&f);
+    for (int i = 0; i < n;) {
+        struct batch *batch = batch_at(SEC);
+        for (int k = 0; k < 500 && i < n; k++, i++) {
+            char id[24];
+            snprintf(id, sizeof id, "trace-%d", i);
+            struct trace *t = add_trace(batch, id);
+            t->timestamp = SEC;
+            t->user = STR_LIT("u");
+            add_obs(batch, id, "same")->start = SEC;
+        }
+        write_one(&f, batch);
+    }
+    tidy_all(&f);
+    buf_init(&report, 1 << 20);
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &a);
+    if (f.store.ops->check(&f.store, true, &report, &f.err) != XT_OK)
+        fail_msg("%.*s", STR_FMT(buf_str(&report)));
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &b);
+    buf_done(&report);
+    fixture_remove(&f);
+    return (double)(b.tv_sec - a.tv_sec) + (double)(b.tv_nsec - a.tv_nsec) / 1e9;
+}
+
+/* However many traces share an observation's id, a value and a time, the check reads about as much for each. */
+static void check_is_linear(void **state) {
+    (void)state;
+    if (SMALL)
+        skip(); /* hashes of nine bits collide as well */
+    double few = check_of_likes(1500), many = check_of_likes(12000);
+    if (many > 3 * 8 * few + 0.2)
+        fail_msg("1500 traces took %.3f s, 12000 took %.3f s", few, many);
+    print_message("1500 traces: %.3f s, 12000: %.3f s\n", few, many);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(seals_and_merges, setup, fixture_teardown),
@@ -490,6 +533,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(other_bits, setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(colliding_observations, setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(rebuilt, setup, fixture_teardown),
+        cmocka_unit_test(check_is_linear),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -98,3 +98,75 @@ enum xt_code ix_count(struct conn *c, enum ix_kind kind, uint64_t h, uint64_t fr
     }
     return code;
 }
+
+/* ---- one entry ---- */
+
+/* The first place in [lo, hi), entries of one hash and time, whose number is `tseq` or more. */
+static enum xt_code run_place(struct conn *c, struct ix_run *r, enum ix_kind kind, int64_t tseq, int64_t lo, int64_t hi,
+                              struct ix_part *part, int64_t *ret, struct xt_err *err) {
+    while (lo < hi) {
+        int64_t mid = lo + (hi - lo) / 2;
+        struct ix_entry e;
+        enum xt_code code = run_entry(c, r, kind, mid, part, &e, err);
+        if (code != XT_OK)
+            return code;
+        if (e.tseq < tseq)
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    *ret = lo;
+    return XT_OK;
+}
+
+static enum xt_code count_in_run(struct conn *c, struct ix_run *r, enum ix_kind kind, const struct ix_entry *e,
+                                 int64_t *ret, struct xt_err *err) {
+    struct ix_part part;
+    int64_t first = 0, last = 0, after = 0;
+    part.number = -1;
+    enum xt_code code = run_rank(c, r, kind, e->h, e->ts, false, &part, &first, err);
+    if (code == XT_OK)
+        code = run_rank(c, r, kind, e->h, e->ts, true, &part, &last, err);
+    if (code == XT_OK)
+        code = run_place(c, r, kind, e->tseq, first, last, &part, &first, err);
+    if (code == XT_OK)
+        code = run_place(c, r, kind, e->tseq + 1, first, last, &part, &after, err);
+    *ret += code == XT_OK ? after - first : 0;
+    return code;
+}
+
+static int64_t count_one_in_hot(const struct ix_hot *hot, enum ix_kind kind, const struct ix_entry *e, uint32_t limit) {
+    int64_t n = 0;
+    uint32_t lo = 0, hi = hot->sorted ? limit : 0;
+    while (lo < hi) {
+        uint32_t mid = lo + (hi - lo) / 2;
+        const struct ix_entry x = hot_entry(hot, kind, mid);
+        if (ix_cmp(&x, e) < 0)
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    for (uint32_t at = lo; (at = hot_next(hot, kind, e->h, at, limit)) < limit; at++) {
+        const struct ix_entry x = hot_entry(hot, kind, at);
+        if (ix_cmp(&x, e) == 0)
+            n++;
+        else if (hot->sorted)
+            break;
+    }
+    return n;
+}
+
+enum xt_code ix_count_entry(struct conn *c, enum ix_kind kind, const struct ix_entry *e, int64_t *ret,
+                            struct xt_err *err) {
+    struct ix_view *v;
+    enum xt_code code = view_pin(c, &v, err);
+    *ret = 0;
+    if (code != XT_OK)
+        return code;
+    for (size_t i = 0; i < v->set->nhot; i++)
+        *ret += count_one_in_hot(v->set->hot[i], kind, e, v->limit[i].n[kind]);
+    for (size_t i = 0; i < v->set->nruns && code == XT_OK; i++)
+        if (v->set->runs[i]->n[kind] > 0)
+            code = count_in_run(c, v->set->runs[i], kind, e, ret, err);
+    return code;
+}

@@ -10,6 +10,9 @@ enum xt_code ix_find(struct conn *c, enum ix_kind kind, uint64_t h, ix_visitor *
 /* Entries with from <= ts <= to, by their places in the runs: two parts a run are read. */
 enum xt_code ix_count(struct conn *c, enum ix_kind kind, uint64_t h, uint64_t from, uint64_t to, int64_t *ret,
                       struct xt_err *err);
+/* Entries that are just this one; a few parts a run are read, however many entries share its hash and time. */
+enum xt_code ix_count_entry(struct conn *c, enum ix_kind kind, const struct ix_entry *e, int64_t *ret,
+                            struct xt_err *err);
 
 /* A walk over postings in order of (ts, tseq), each once: hot parts and runs are merged. */
 struct ix_walk;

@@ -85,6 +85,15 @@ enum xt_code lookup_observation(struct conn *c, int64_t project, struct str key,
     return ix_find(c, IX_OBS, id_hash(c->index, LOOK_OBSERVATION, project, key), is_observation, &hunt, err);
 }
 
+enum xt_code lookup_has_observation(struct conn *c, int64_t project, struct str key, int64_t tseq, bool *ret,
+                                    struct xt_err *err) {
+    const struct ix_entry e = { .h = id_hash(c->index, LOOK_OBSERVATION, project, key), .tseq = tseq };
+    int64_t n = 0;
+    enum xt_code code = ix_count_entry(c, IX_OBS, &e, &n, err);
+    *ret = n > 0;
+    return code;
+}
+
 enum xt_code lookup_add_observation(struct conn *c, int64_t project, struct str key, int64_t tseq, struct xt_err *err) {
     return add_id(c, IX_OBS, id_hash(c->index, LOOK_OBSERVATION, project, key), tseq, err);
 }
@@ -127,6 +136,16 @@ enum xt_code lookup_add_post(struct conn *c, int64_t h, int64_t ts, int64_t tseq
 
 enum xt_code lookup_drop_post(struct conn *c, int64_t h, int64_t ts, int64_t tseq, struct xt_err *err) {
     return add_post(c, IX_UNPOST, h, ts, tseq, err);
+}
+
+enum xt_code lookup_has_post(struct conn *c, int64_t h, int64_t ts, int64_t tseq, bool *ret, struct xt_err *err) {
+    const struct ix_entry e = { .h = (uint64_t)h, .ts = ix_time(ts), .tseq = tseq };
+    int64_t posts = 0, unposts = 0;
+    enum xt_code code = ix_count_entry(c, IX_POST, &e, &posts, err);
+    if (code == XT_OK)
+        code = ix_count_entry(c, IX_UNPOST, &e, &unposts, err);
+    *ret = posts > unposts;
+    return code;
 }
 
 enum xt_code lookup_gone(struct conn *c, int64_t *ret, struct xt_err *err) {

@@ -24,6 +24,9 @@ enum xt_code lookup_add_trace(struct conn *c, int64_t project, struct str key, i
 typedef bool look_visitor(void *arg, int64_t tseq);
 enum xt_code lookup_observation(struct conn *c, int64_t project, struct str key, look_visitor *visit, void *arg,
                                 struct xt_err *err);
+/* Has it an entry that leads to this trace? Quick, however many traces have an observation of that id. */
+enum xt_code lookup_has_observation(struct conn *c, int64_t project, struct str key, int64_t tseq, bool *ret,
+                                    struct xt_err *err);
 enum xt_code lookup_add_observation(struct conn *c, int64_t project, struct str key, int64_t tseq, struct xt_err *err);
 
 /* Turns, runs and steps: rows of record_key, which scans walk (scan.c). oid '': the trace's own. In the writer's transaction. */
@@ -43,6 +46,8 @@ static inline int64_t lookup_hash(const struct sqlite_store *e, enum look_kind k
 }
 enum xt_code lookup_add_post(struct conn *c, int64_t h, int64_t ts, int64_t tseq, struct xt_err *err);
 enum xt_code lookup_drop_post(struct conn *c, int64_t h, int64_t ts, int64_t tseq, struct xt_err *err);
+/* Is it there, and does it hold? */
+enum xt_code lookup_has_post(struct conn *c, int64_t h, int64_t ts, int64_t tseq, bool *ret, struct xt_err *err);
 /* Number of traces with from <= ts <= to that have the value of h; never too low. *ret_exact false: entries of removed
  * traces may be among them, only the rows can tell. Costs some microseconds a run, however many there are. */
 enum xt_code lookup_count(struct conn *c, int64_t h, int64_t from, int64_t to, int64_t *ret, bool *ret_exact,

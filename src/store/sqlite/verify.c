@@ -28,11 +28,6 @@ struct verify {
     size_t written[8];         /* by kind of finding */
 };
 
-struct wanted {
-    int64_t tseq;
-    bool found;
-};
-
 enum finding_kind { F_SUMS, F_MODELS, F_LOOKUPS, F_PAYLOADS, F_STRAYS, F_ROWS, F_ROLLUPS };
 
 static void __attribute__((format(printf, 4, 5)))
@@ -137,18 +132,12 @@ static enum xt_code skip_strays(struct verify *v, int64_t tseq) {
     return code;
 }
 
-static bool note_trace(void *arg, int64_t tseq) {
-    struct wanted *want = arg;
-    want->found = want->found || tseq == want->tseq;
-    return !want->found;
-}
-
 /* Its id leads to it. */
 static enum xt_code check_obs_entry(struct verify *v, const struct obs_rec *o) {
-    struct wanted want = { .tseq = o->tseq };
-    enum xt_code code = lookup_observation(v->c, o->project, o->v.id.key, note_trace, &want, v->err);
+    bool there = false;
+    enum xt_code code = lookup_has_observation(v->c, o->project, o->v.id.key, o->tseq, &there, v->err);
     v->observations++;
-    if (code == XT_OK && !want.found)
+    if (code == XT_OK && !there)
         finding(v, F_LOOKUPS, o->tseq, "no look-up entry for an observation");
     return code;
 }
@@ -212,20 +201,6 @@ static enum xt_code check_models(struct verify *v, struct trace_state *t, struct
 
 /* ---- look-ups ---- */
 
-static enum xt_code has_post(struct verify *v, int64_t h, const struct trace_rec *r, bool *ret) {
-    struct look_walk w;
-    int64_t ts = 0, tseq = 0;
-    enum xt_code code = look_walk_open(&w, v->c, h, r->ts, r->ts, false, v->err);
-    while (code == XT_OK && !*ret) {
-        code = look_walk_next(&w, &ts, &tseq, v->err);
-        if (tseq == 0)
-            break;
-        *ret = tseq == r->tseq;
-    }
-    look_walk_close(&w);
-    return code;
-}
-
 static enum xt_code check_entries(struct verify *v, const struct trace_rec *r) {
     int64_t tseq = 0, *hashes = NULL;
     size_t n = 0;
@@ -236,7 +211,7 @@ static enum xt_code check_entries(struct verify *v, const struct trace_rec *r) {
         code = trace_hashes(&v->g, r, &hashes, &n, v->err);
     for (size_t i = 0; i < n && code == XT_OK; i++) {
         bool there = false;
-        code = has_post(v, hashes[i], r, &there);
+        code = lookup_has_post(v->c, hashes[i], r->ts, r->tseq, &there, v->err);
         if (code == XT_OK && !there)
             finding(v, F_LOOKUPS, r->tseq, "no look-up entry for a user, session, tag or name");
     }
