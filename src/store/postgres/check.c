@@ -1,6 +1,7 @@
 /* check.c -- self-test: the database is there, has our schema in the version we know, and lets us do what serving needs;
- * counts. A finding is a line of the report. */
+ * counts; when deep also that what is kept beside the rows follows from them (verify.c). A finding is a line of the report. */
 #include "store/postgres/engine.h"
+#include "store/postgres/verify.h"
 
 #define CHECK_NS (600 * NS_PER_SEC)
 
@@ -39,7 +40,6 @@ enum xt_code postgres_check(struct store *s, bool deep, struct buf *report, stru
     struct pg_store *e = pg_of(s);
     struct pg_conn c;
     size_t found = 0;
-    (void)deep;
     pg_conn_init(&c, e->target, false);
     c.deadline = clock_mono_ns() + CHECK_NS;
     enum xt_code code = pg_rights_check(e, &c, err);
@@ -52,6 +52,8 @@ enum xt_code postgres_check(struct store *s, bool deep, struct buf *report, stru
         code = pg_begin(&c, false, err);
     if (code == XT_OK)
         code = indexes(&c, report, &found, err);
+    if (code == XT_OK && deep)
+        code = pg_verify(&c, report, &found, err);
     if (code == XT_OK)
         code = totals(&c, report, err);
     pg_conn_done(&c);
