@@ -146,7 +146,7 @@ static inline void pg_database_make(struct pg_database *d) {
     const char *slash = strrchr(cluster, '/');
     snprintf(d->url, sizeof d->url, "%.*s/%s", (int)(slash - cluster), cluster, d->name);
     d->conn = pg_connect(d->url);
-    pg_run(d->conn, "SET client_min_messages = warning");
+    pg_run(d->conn, "SET client_min_messages = error");
 }
 /* Whoever is still connected is thrown out. */
 static inline void pg_database_drop(struct pg_database *d) {
