@@ -104,16 +104,16 @@ static struct opt_money money_at(const struct cells *c, int i) {
 /* ---- traces ---- */
 
 /* The JSON array that the fold and the views know. */
-static bool tags_at(const struct cells *c, int i, struct str *ret) {
+static enum xt_code tags_at(const struct cells *c, int i, struct str *ret, struct xt_err *err) {
     struct str *tags;
     size_t n;
     *ret = STR_NONE;
     if (pg_is_null(c->r, c->row, c->col + i))
-        return true;
+        return XT_OK;
     if (!pg_texts(c->a, c->r, c->row, c->col + i, &tags, &n))
-        return false;
+        return c->a->failed ? no_memory(err) : row_damaged(err);
     *ret = tags_encode(c->a, tags, n);
-    return str_has(*ret);
+    return str_has(*ret) ? XT_OK : no_memory(err);
 }
 
 enum xt_code pg_trace_read(const PGresult *r, int row, int col, struct arena *a, struct trace_rec *ret,
@@ -148,10 +148,12 @@ enum xt_code pg_trace_read(const PGresult *r, int row, int col, struct arena *a,
     ret->cost.text = text_at(&c, TC_COST_TEXT);
     for (int i = 0; i < PAYLOADS; i++)
         ret->pid[i] = i64_at(&c, TC_PIN + i);
-    bool ok = tags_at(&c, TC_TAGS, &ret->tags);
+    enum xt_code code = tags_at(&c, TC_TAGS, &ret->tags, err);
+    if (code != XT_OK)
+        return code;
     if (a->failed)
         return no_memory(err);
-    return ok && str_has(ret->id.key) && str_has(ret->env) && str_has(ret->label) ? XT_OK : row_damaged(err);
+    return str_has(ret->id.key) && str_has(ret->env) && str_has(ret->label) ? XT_OK : row_damaged(err);
 }
 
 /* ---- observations ---- */
