@@ -39,6 +39,7 @@ static void postgres_close(struct store *s) {
     struct pg_store *e = pg_of(s);
     if (!e)
         return;
+    pg_jobs_give(e);
     pg_write_state_free(e);
     pg_pool_done(e);
     dicts_free(e->dicts);

@@ -3,7 +3,8 @@
  *  1. A slice takes some hundred traces by `created`: their rows and keys go, and their exact share of the rollups. Their
  *     observations and texts cannot be reached any more; they go with their week's partition, when all of it is past, so
  *     that no row is deleted one by one. What lies in the DEFAULT partitions goes by slices.
- *  2. One server does it: each slice takes the lease `jobs` in its own transaction, so it holds that while it works.
+ *  2. One server does it: each slice takes the lease `jobs` in its own transaction, so it holds that while it works; one that
+ *     stops in good order gives it up.
  *  3. Whatever changes partitions waits for a lock only shortly: those who come after it wait behind it. It is tried again
  *     the next time. */
 #include "store/postgres/write.h"
@@ -13,6 +14,7 @@
 #define SLICE_ROWS 2000          /* of DEFAULT partitions */
 #define LEASE_NS (10 * NS_PER_SEC)
 #define UPKEEP_NS (5 * NS_PER_SEC)
+#define GIVE_NS (NS_PER_SEC / 2)
 #define ENSURE_AGAIN_NS (60 * NS_PER_SEC)
 
 /* Old ones first, until they have that many observations; locked in the order of write.h. */
@@ -126,6 +128,7 @@ static enum xt_code drop_weeks(struct pg_group *g, int32_t week, bool *ret_more,
 static enum xt_code slice(struct pg_group *g, int64_t cutoff, bool *ret_more, struct xt_err *err) {
     bool mine = false;
     enum xt_code code = pg_lease_take(g->e, g->c, STR_LIT("jobs"), LEASE_NS, &mine, err);
+    g->w->leads = mine;
     if (code != XT_OK || !mine)
         return code;
     code = find_old(g, cutoff, err);
@@ -170,6 +173,20 @@ enum xt_code postgres_retain(struct store *s, enum retain_kind kind, int64_t cut
                              struct xt_err *err) {
     *ret_more = false;
     return kind == RETAIN_TRACES ? retain_traces(pg_of(s), cutoff, ret_more, err) : XT_OK;
+}
+
+void pg_jobs_give(struct pg_store *e) {
+    struct xt_err unheard;
+    if (!e->ws || !e->ws->leads)
+        return;
+    e->writer.deadline = clock_mono_ns() + GIVE_NS;
+    enum xt_code code = pg_begin(&e->writer, true, &unheard);
+    if (code == XT_OK)
+        code = pg_lease_give(e, &e->writer, STR_LIT("jobs"), &unheard);
+    if (code == XT_OK)
+        code = pg_commit(&e->writer, &unheard);
+    if (code != XT_OK)
+        pg_rollback(&e->writer);
 }
 
 void pg_partitions_ready(struct pg_store *e) {

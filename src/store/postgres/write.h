@@ -39,6 +39,7 @@ struct pg_write_state {
     int32_t ensured_week;
     int64_t ensure_after;  /* monotonic: not before, after a failure */
     uint64_t trips, tries; /* round trips and transactions so far: for tests */
+    bool leads;            /* may hold the lease `jobs` */
 };
 
 /* The distinct weeks of a set: a statement's constant list of partitions. */
@@ -168,3 +169,5 @@ enum xt_code pg_rollups_add(struct pg_conn *c, struct pg_args *args, struct roll
 /* Partitions for what is created now and in the two weeks to come; nothing when they are known to be there. What goes wrong
  * is tried again later: rows without a partition have the DEFAULT one. */
 void pg_partitions_ready(struct pg_store *e);
+/* Gives up the lease `jobs`, if this store may hold it: another server need not wait for its end. */
+void pg_jobs_give(struct pg_store *e);
