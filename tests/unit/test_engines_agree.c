@@ -89,8 +89,14 @@ static struct opt_money some_money(struct dice *d, struct arena *a) {
     return usd(values[roll(d, sizeof values / sizeof *values)]);
 }
 
+static const char *const runs[] = { "\"r1\"", "\"a \\u0000 b\"", "17", "\"\"", "null" };
+
 static struct str some_json(struct dice *d, struct arena *a) {
-    switch (roll(d, 5)) {
+    switch (roll(d, 7)) {
+    case 5:
+    case 6:
+        return arena_printf(a, "{\"%s\":%s,\"step_id\":%s}", one_in(d, 2) ? "run_id" : "turn_id", runs[roll(d, 5)],
+                            runs[roll(d, 5)]);
     case 0: return STR_LIT("null");
     case 1: return arena_printf(a, "{\"k\":%llu}", (unsigned long long)roll(d, 5));
     case 2: return STR_LIT("\"a \\u0000 b\"");
@@ -257,6 +263,9 @@ static struct trace_query some_list(struct dice *d, struct asked *k) {
         for (size_t i = 0; i < q.nenvironments; i++)
             k->environments[i] = one_in(d, 2) ? STR_LIT("default") : some_text(d, &k->a);
     }
+    for (int i = 0; i < RECORD_KEYS; i++)
+        if (one_in(d, 16))
+            q.keys.v[i] = one_in(d, 2) ? STR_LIT("r1") : one_in(d, 2) ? STR_LIT("17") : STR_LIT("a \0 b");
     some_range(d, &q.from, &q.to);
     q.order = (enum trace_order)(one_in(d, 2) ? 0 : roll(d, ORDER_TOTAL_COST + 1));
     q.descending = one_in(d, 2);

@@ -140,7 +140,8 @@ static enum xt_code send_settings(struct pg_conn *c, struct xt_err *err) {
                             "set_config('synchronous_commit', CASE current_setting('synchronous_commit') "
                             "WHEN 'off' THEN 'on' ELSE current_setting('synchronous_commit') END, true)"
                           : "SELECT set_config('statement_timeout',$1,true), set_config('jit','off',true), "
-                            "set_config('max_parallel_workers_per_gather','0',true)",
+                            "set_config('max_parallel_workers_per_gather','0',true), "
+                            "set_config('enable_bitmapscan','off',true)",
                  &a, err);
     pg_args_done(&a);
     return code;

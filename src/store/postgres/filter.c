@@ -77,10 +77,14 @@ static void equals(struct pg_sql *q, const char *column, struct str s) {
     pg_sql_text(q, s);
 }
 
-/* On a column that an index holds the beginning of. */
-static void equals_indexed(struct pg_sql *q, const char *column, struct str s) {
+/* On a column that an index holds the beginning of; `serves`: by that index. */
+static void equals_indexed(struct pg_sql *q, const char *column, struct str s, bool serves) {
     if (!str_has(s))
         return;
+    if (!serves) {
+        equals(q, column, s);
+        return;
+    }
     buf_printf(&q->text, " AND left(%s, 128) = left($%d, 128) AND %s = ", column, q->args.n + 1, column);
     pg_sql_text(q, s);
 }
@@ -152,9 +156,9 @@ void pg_filter_sql(struct pg_sql *q, const struct pg_filter *f, const char **ret
         pg_sql_i64(q, f->project);
         range(q, "t.ts", f->from, f->to);
     }
-    equals_indexed(q, "t.session", f->session);
-    equals_indexed(q, "t.user_id", f->user);
-    equals_indexed(q, "t.name", f->name);
+    equals_indexed(q, "t.session", f->session, true);
+    equals_indexed(q, "t.user_id", f->user, !str_has(f->session));
+    equals_indexed(q, "t.name", f->name, !by_tag && !str_has(f->session) && !str_has(f->user));
     equals(q, "t.label", f->label);
     equals(q, "t.version", f->version);
     equals(q, "t.release", f->release);
