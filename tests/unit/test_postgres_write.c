@@ -516,6 +516,28 @@ static void backends_that_die(void **state) {
     assert_int_equal(number(w, "SELECT sum(n) FROM xtrace.rollup_model WHERE level = 2"), HAMMER_GROUPS * HAMMER_OBS);
 }
 
+/* Memory that runs out anywhere gives a code; the next try finds all as it should be. */
+static void without_memory(void **state) {
+    struct world *w = *state;
+    unsigned failed = 0, done = 0;
+    put_one(&w->one, hammer_batch(8, 0)); /* the connection is open, there is something to merge with */
+    for (uint64_t at = 1; done < 3 && at < 400; at += 1 + at / 8) {
+        struct batch *b = hammer_batch(8, (unsigned)at % HAMMER_GROUPS);
+        assert_int_equal(texts_prepare(w->one.e->dicts, b, &w->one.err), XT_OK);
+        const struct batch_part part = whole(b);
+        alloc_fail_at(at);
+        enum xt_code code = postgres_write(&w->one.store, &part, 1, &w->one.err);
+        alloc_fail_at(0);
+        failed += code != XT_OK;
+        done += code == XT_OK;
+        if (code != XT_OK && code != XT_ENOMEM && code != XT_EUNAVAILABLE)
+            fail_msg("allocation %d: %d %s", (int)at, (int)code, w->one.err.msg);
+        batch_free(b);
+    }
+    assert_true(failed > 0 && done == 3);
+    assert_lawful(w);
+}
+
 /* ---- retention ---- */
 
 /* A thousand traces created then, with an observation, a tag and a text each. */
@@ -585,6 +607,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(hard_values, world_make, world_end),
         cmocka_unit_test_setup_teardown(several_servers, world_make, world_end),
         cmocka_unit_test_setup_teardown(backends_that_die, world_make, world_end),
+        cmocka_unit_test_setup_teardown(without_memory, world_make, world_end),
         cmocka_unit_test_setup_teardown(retention, world_make, world_end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
