@@ -45,7 +45,8 @@ struct option {
 #define HOUR_MS 3600000
 
 static const struct option options[] = {
-    STR("database-url", "DATABASE_URL", database_url, NULL, "Store: sqlite:PATH. Unset: SQLite in the data directory"),
+    STR("database-url", "DATABASE_URL", database_url, NULL,
+        "Store: sqlite:PATH or postgresql://... (libpq's). Unset: SQLite in the data directory"),
     NUM("database-write-timeout-ms", "XTRACE_DATABASE_WRITE_TIMEOUT_MS", database_write_timeout_ms, "10000", 1000,
         HOUR_MS, "ms",
         "PostgreSQL: time for one write transaction; then it is undone and its callers are told to retry"),

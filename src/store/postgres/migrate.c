@@ -5,7 +5,7 @@
  *     then see that there is nothing left to do.
  *  2. A schema of a newer program, a server older than 14, an encoding other than UTF8 are refused untouched.
  *  3. A current schema is not written to: a role without the right to create can serve. It needs the rights that
- *     docs/storage.md lists; the first that is missing is named. */
+ *     docs/operations.md lists; the first that is missing is named. */
 #include <stdio.h>
 #include <string.h>
 
@@ -187,6 +187,15 @@ static enum xt_code lasting(const struct pg_conn *c, enum xt_code code) {
     return pg_state_is(c, "42501") ? XT_EFORBIDDEN : XT_ESTORE;
 }
 
+/* Witnesses of connections that are long gone; one that was only idle writes its row again. No matter if it fails. */
+static void forget_marks(struct pg_conn *c) {
+    struct xt_err ignored;
+    if (pg_begin(c, true, &ignored) == XT_OK &&
+        pg_query(c, "DELETE FROM xtrace.mark WHERE at < now() - interval '1 day'", NULL, NULL, &ignored) == XT_OK)
+        pg_commit(c, &ignored);
+    pg_rollback(c);
+}
+
 /* On the catalog's connection: the writer's would want its witness, which is part of the schema. catalog_mu held. */
 static enum xt_code migrate_on(struct pg_store *e, struct pg_conn *c, struct xt_err *err) {
     int version = 0;
@@ -203,7 +212,11 @@ static enum xt_code migrate_on(struct pg_store *e, struct pg_conn *c, struct xt_
                        version);
     code = bring_up_to_date(c, version, err);
     c->deadline = clock_mono_ns() + LOOK_NS;
-    return code == XT_OK ? pg_rights_check(e, c, err) : code;
+    if (code == XT_OK)
+        code = pg_rights_check(e, c, err);
+    if (code == XT_OK && e->conf.exclusive)
+        forget_marks(c);
+    return code;
 }
 
 enum xt_code postgres_migrate(struct store *s, struct xt_err *err) {
