@@ -1,4 +1,5 @@
-/* auth.c -- see auth.h. `mu` guards the snapshot of keys and the times of its refresh; a look-up copies what it needs. */
+/* auth.c -- see auth.h. `mu` guards the snapshot of keys and the times of its refresh; a look-up copies what it needs. One
+ * thread refreshes, without the lock once there is a snapshot: a store that takes its time holds up nobody else. */
 #include "api/auth.h"
 
 #include <pthread.h>
@@ -27,7 +28,8 @@ struct auth {
     size_t nkeys;
     uint64_t version;
     bool loaded, unknown; /* unknown: there is no snapshot because the store did not answer */
-    int64_t checked;      /* monotonic */
+    bool refreshing;
+    int64_t checked; /* monotonic */
 };
 
 static bool hash_eq(const uint8_t a[SHA256_BYTES], const uint8_t b[SHA256_BYTES]) {
@@ -63,26 +65,33 @@ void auth_free(struct auth *a) {
 }
 
 /* Loads the keys again when they changed. A store that does not answer leaves the last snapshot, and is asked again after
- * the same pause: wrong credentials cost it nothing. mu held. */
+ * the same pause: wrong credentials cost it nothing. mu held; let go while the store works. */
 static void refresh(struct auth *a) {
-    int64_t now = clock_mono_ns();
-    if (now - a->checked < REFRESH_NS)
+    if (a->refreshing || clock_mono_ns() - a->checked < REFRESH_NS)
         return;
-    a->checked = now;
+    bool loaded = a->loaded; /* who comes before the first snapshot waits for it */
+    uint64_t known = a->version, version = 0;
+    a->refreshing = true;
+    if (loaded)
+        pthread_mutex_unlock(&a->mu);
     struct xt_err err = { 0 };
-    uint64_t version = 0;
-    enum xt_code rc = a->store->ops->keys_version(a->store, &version, &err);
-    if (rc == XT_OK && a->loaded && version == a->version)
-        return;
     struct arena fresh;
-    arena_init(&fresh, CATALOG_ARENA);
     struct store_key *keys = NULL;
     size_t n = 0;
-    if (rc == XT_OK)
+    arena_init(&fresh, CATALOG_ARENA);
+    enum xt_code rc = a->store->ops->keys_version(a->store, &version, &err);
+    bool same = rc == XT_OK && loaded && version == known;
+    if (rc == XT_OK && !same)
         rc = a->store->ops->keys_list(a->store, &fresh, &keys, &n, &err);
-    if (rc != XT_OK) {
+    if (rc != XT_OK)
         log_warn("event=keys_not_loaded message=\"%s\"", err.msg);
+    if (loaded)
+        pthread_mutex_lock(&a->mu);
+    a->refreshing = false;
+    a->checked = clock_mono_ns();
+    if (rc != XT_OK)
         a->unknown = !a->loaded;
+    if (rc != XT_OK || same) {
         arena_done(&fresh);
         return;
     }
