@@ -26,6 +26,10 @@
 #define CHECKPOINT_FRAMES 10000
 /* Pages of lists in another order than time (store/sqlite/order.h). */
 #define ORDER_KEEP 20000 /* keys that one scan keeps */
+/* Reads of PostgreSQL (store/postgres/list.c, detail.c). */
+#define LIST_NEAR 1000          /* offsets up to this one are worth no look beforehand */
+#define LIST_OBSERVATIONS 50000 /* of the traces of a page that are shown together */
+#define DETAIL_ROWS 200         /* observations that are fetched together */
 #else
 #define INDEX_HASH_BITS 9
 #define INDEX_HOT_TRACES 24
@@ -43,4 +47,7 @@
 #define RETAIN_LOOK 100
 #define CHECKPOINT_FRAMES 40
 #define ORDER_KEEP 2000
+#define LIST_NEAR 5
+#define LIST_OBSERVATIONS 20
+#define DETAIL_ROWS 7
 #endif

@@ -1,14 +1,16 @@
 /* detail.c -- one trace with all its observations in order (contract 3.4), and observations by their id alone.
  *
  *  1. The trace's row says its week, so that everything else is looked for in one partition.
- *  2. Observations come through a cursor of the transaction, FETCH_ROWS at a time, texts of so many in one statement: a trace
+ *  2. Observations come through a cursor of the transaction, DETAIL_ROWS at a time, texts of so many in one statement: a trace
  *     may have any number of them.
  *  3. An id alone may stand in any week: every partition's index is asked. Rows whose trace is gone are gone. */
+#include "store/limits.h"
 #include "store/postgres/read.h"
 
-#define FETCH_ROWS 200
-#define SQL_FETCH "FETCH 200 FROM xt_rows" /* FETCH_ROWS */
-#define KEEP_BYTES ((size_t)64 << 20)      /* the trace itself */
+#define TEXT_OF(n) #n
+#define SQL_FETCH_N(n) "FETCH " TEXT_OF(n) " FROM xt_rows"
+#define SQL_FETCH SQL_FETCH_N(DETAIL_ROWS)
+#define KEEP_BYTES ((size_t)64 << 20) /* the trace itself */
 
 /* Observations, `trace` of each, to be shown together. */
 struct slice {
@@ -80,7 +82,7 @@ static enum xt_code show_rows(struct detail *d, const PGresult *rows, struct tra
 /* Shows what the cursor gives, up to the end; *rows is its first answer. */
 static enum xt_code show_all(struct detail *d, PGresult **rows, struct trace_rec *trace, struct xt_err *err) {
     for (;;) {
-        const bool last = PQntuples(*rows) < FETCH_ROWS;
+        const bool last = PQntuples(*rows) < DETAIL_ROWS;
         enum xt_code code = show_rows(d, *rows, trace, err);
         if (code != XT_OK || last || !d->more)
             return code;

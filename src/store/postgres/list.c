@@ -4,12 +4,11 @@
  *  1. By time, the index gives the order, and a page is read from its first row on. What stands before it is counted in the
  *     index; far down a plain list, whole hours are skipped by their counts.
  *  2. By another order, the matching traces are sorted by their keys alone; the rows of the page are fetched then.
- *  3. A page is shown in slices of SLICE_OBSERVATIONS, so that traces with many observations cost time, not memory. */
+ *  3. A page is shown in slices of LIST_OBSERVATIONS, so that traces with many observations cost time, not memory. */
+#include "store/limits.h"
 #include "store/postgres/read.h"
 
 #define PAGE_MAX 1000 /* the API asks for at most 200 */
-#define NEAR 1000     /* offsets up to this one are worth no look beforehand */
-#define SLICE_OBSERVATIONS 50000
 
 struct listing {
     struct pg_read r;
@@ -60,7 +59,7 @@ static void page_sql(struct pg_sql *q, const struct listing *l, const struct pg_
     char ts[8];
     pg_sql_clear(q);
     pg_sql_c(q, "SELECT " PG_TRACE_COLUMNS " FROM ");
-    if (!by && offset <= NEAR) {
+    if (!by && offset <= LIST_NEAR) {
         pg_filter_sql(q, f, &time);
         snprintf(ts, sizeof ts, "%s.ts", time);
         order_sql(q, ts, time, l->q->descending);
@@ -222,7 +221,7 @@ static enum xt_code show_page(struct listing *l, const PGresult *rows, struct xt
     for (size_t from = 0, to; from < n && code == XT_OK && l->more; from = to) {
         int64_t observations = 0;
         for (to = from; to < n; to++) {
-            if (to > from && observations + t[to].nobs > SLICE_OBSERVATIONS)
+            if (to > from && observations + t[to].nobs > LIST_OBSERVATIONS)
                 break;
             observations += t[to].nobs;
         }
@@ -244,7 +243,7 @@ enum xt_code postgres_traces_list(struct store *s, const struct trace_query *q, 
     enum xt_code code = pg_read_open(&l.r, pg_of(s), q->deadline, err);
     if (code != XT_OK)
         return code;
-    code = q->offset <= NEAR ? near_page(&l, &rows, err) : far_page(&l, &rows, err);
+    code = q->offset <= LIST_NEAR ? near_page(&l, &rows, err) : far_page(&l, &rows, err);
     if (code == XT_OK && rows)
         code = show_page(&l, rows, err);
     PQclear(rows);
