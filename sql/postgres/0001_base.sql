@@ -88,7 +88,7 @@ CREATE TABLE xtrace.rollup_count(
     PRIMARY KEY(project, span, start)) WITH (fillfactor = 60);
 
 -- Samples: see store/postgres/samples.h. A stream is what one server process writes.
-CREATE TABLE xtrace.mstream(stream bigint PRIMARY KEY, holder bytea NOT NULL, until timestamptz NOT NULL, next_gen int NOT NULL);
+CREATE TABLE xtrace.mstream(stream bigint PRIMARY KEY, holder bytea NOT NULL, until timestamptz NOT NULL, sealed bigint NOT NULL);
 CREATE TABLE xtrace.mlog(stream bigint NOT NULL, k bigint NOT NULL, z bytea NOT NULL, PRIMARY KEY(stream, k));
 ALTER TABLE xtrace.mlog ALTER COLUMN z SET STORAGE EXTERNAL;
 CREATE TABLE xtrace.mname(

@@ -3,20 +3,21 @@
 
 #include <string.h>
 
-static const struct store_ops *const engines[] = { &store_sqlite_ops };
+static const struct store_ops *const engines[] = { &store_sqlite_ops, &store_postgres_ops };
 
 /* The engine of a URL's scheme. NULL: err filled. URLs may hold passwords: the message shows the scheme alone. */
 static const struct store_ops *engine_find(const char *url, struct xt_err *err) {
     const char *colon = url ? strchr(url, ':') : NULL;
     if (!colon) {
-        xt_fail(err, XT_EINVAL, "database URL: no scheme; use sqlite:PATH");
+        xt_fail(err, XT_EINVAL, "database URL: no scheme; use sqlite:PATH or postgresql://...");
         return NULL;
     }
     struct str scheme = { url, (size_t)(colon - url) };
     for (size_t i = 0; i < sizeof engines / sizeof *engines; i++)
         if (str_eq_c(scheme, engines[i]->scheme) || (engines[i]->alias && str_eq_c(scheme, engines[i]->alias)))
             return engines[i];
-    xt_fail(err, XT_EINVAL, "database URL: this program does not know the scheme \"%.*s\"; use sqlite:PATH",
+    xt_fail(err, XT_EINVAL,
+            "database URL: this program does not know the scheme \"%.*s\"; use sqlite:PATH or postgresql://...",
             (int)(scheme.n > 40 ? 40 : scheme.n), scheme.p);
     return NULL;
 }

@@ -135,8 +135,8 @@ static void names(void **state) {
     snprintf(got, sizeof got, "%060d", 0);
     assert_int_equal(f->store.ops->metric_names(&f->store, 1, TIME_NONE, names_join, got, &f->err), XT_OK);
     assert_int_equal(strlen(got), 61); /* the visitor stopped it */
-    assert_int_equal(f->store.ops->metric_names(&f->store, 1, 1, names_join, got, &f->err),
-                     XT_OK); /* too short to stop */
+    enum xt_code code = f->store.ops->metric_names(&f->store, 1, 1, names_join, got, &f->err);
+    assert_int_equal(code == XT_OK, !f->postgresql); /* in the file it is too short to stop */
 }
 
 /* Equal points are two points; `last` of equal times is the one that arrived last, also over several sets. */

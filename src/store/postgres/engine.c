@@ -7,6 +7,7 @@
 #include <stdlib.h>
 
 #include "base/id.h"
+#include "store/postgres/samples.h"
 #include "store/postgres/write.h"
 #include "store/text/dict.h"
 
@@ -32,6 +33,8 @@ static enum xt_code postgres_open(struct store *s, const struct store_conf *conf
     enum xt_code pool = pg_pool_init(e, code == XT_OK ? err : NULL);
     if (code == XT_OK)
         code = pool;
+    if (code == XT_OK)
+        code = pg_samples_new(e, err);
     return code == XT_OK ? pg_write_state_new(e, err) : code;
 }
 
@@ -39,6 +42,7 @@ static void postgres_close(struct store *s) {
     struct pg_store *e = pg_of(s);
     if (!e)
         return;
+    pg_samples_free(e); /* its thread takes the jobs as well */
     pg_jobs_give(e);
     pg_write_state_free(e);
     pg_pool_done(e);
@@ -104,6 +108,8 @@ const struct store_ops store_postgres_ops = {
     .probe = postgres_probe,
     .tidy = postgres_tidy,
     .retain = postgres_retain,
+    .metric_names = postgres_metric_names,
+    .series = postgres_series,
     .study = postgres_study,
     .learn = postgres_learn,
     .ping = postgres_ping,

@@ -29,10 +29,11 @@ struct pg_store {
     struct pg_conn ping;
     bool ping_taken;
     pthread_mutex_t pool_mu;
-    pthread_cond_t pool_cv;    /* monotonic clock */
-    uint8_t holder[16];        /* this process, in leases */
-    struct dicts *dicts;       /* of texts: store/text/dict.h */
-    struct pg_write_state *ws; /* the writer's, from group to group (write.h) */
+    pthread_cond_t pool_cv;     /* monotonic clock */
+    uint8_t holder[16];         /* this process, in leases */
+    struct dicts *dicts;        /* of texts: store/text/dict.h */
+    struct pg_samples *samples; /* samples.h */
+    struct pg_write_state *ws;  /* the writer's, from group to group (write.h) */
     /* Counters, relaxed: statistics only. */
     _Atomic uint64_t reads, read_errors, read_timeouts, removed_traces;
     _Atomic int64_t size, size_at; /* of the schema's tables, bytes; monotonic time of the last look */

@@ -7,6 +7,7 @@
  *     stops in good order gives it up.
  *  3. Whatever changes partitions waits for a lock only shortly: those who come after it wait behind it. It is tried again
  *     the next time. */
+#include "store/postgres/samples.h"
 #include "store/postgres/write.h"
 
 #define SLICE_TRACES 500
@@ -172,7 +173,8 @@ static enum xt_code retain_traces(struct pg_store *e, int64_t cutoff, bool *ret_
 enum xt_code postgres_retain(struct store *s, enum retain_kind kind, int64_t cutoff, bool *ret_more,
                              struct xt_err *err) {
     *ret_more = false;
-    return kind == RETAIN_TRACES ? retain_traces(pg_of(s), cutoff, ret_more, err) : XT_OK;
+    return kind == RETAIN_TRACES ? retain_traces(pg_of(s), cutoff, ret_more, err)
+                                 : pg_retain_samples(pg_of(s), cutoff, ret_more, err);
 }
 
 void pg_jobs_give(struct pg_store *e) {
@@ -216,6 +218,7 @@ void pg_partitions_ready(struct pg_store *e) {
 /* Partitions are due again when a week begins, or some time after a failure. */
 int64_t postgres_tidy(struct store *s) {
     struct pg_store *e = pg_of(s);
+    pg_samples_tidy(e);
     pg_partitions_ready(e);
     if (!e->ws->ensured)
         return e->ws->ensure_after;

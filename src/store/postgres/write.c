@@ -8,6 +8,7 @@
 
 #include <stdlib.h>
 
+#include "store/postgres/samples.h"
 #include "store/postgres/text.h"
 
 #define TRIES 8
@@ -96,6 +97,12 @@ static enum xt_code write_records(struct pg_group *g, const struct batch_part *p
 /* Everything of one try but its beginning and its end. */
 static enum xt_code write_all(struct pg_group *g, const struct batch_part *parts, size_t n, struct xt_err *err) {
     enum xt_code code = write_records(g, parts, n, err);
+    for (size_t i = 0; i < n && code == XT_OK; i++)
+        code = pg_samples_add(g->e, &parts[i], err);
+    if (code == XT_OK && g->e->samples->open) {
+        code = pg_samples_log(g->e, g->c, err);
+        g->trips++;
+    }
     if (code == XT_OK && g->records > 0) {
         code = pg_rollups_add(g->c, &g->w->args, &g->f.rollups, err);
         g->trips++;
@@ -113,11 +120,12 @@ static enum xt_code try_write(struct pg_store *e, const struct batch_part *parts
     if (code != XT_OK) {
         /* Another server inserted the same trace first. */
         bool taken = pg_state_is(g.c, "23505") && !g.c->unsettled;
-        *ret_again = taken || pg_again(g.c);
+        *ret_again = taken || pg_again(g.c) || (e->samples->lost_stream && !g.c->unsettled);
         if (taken)
             code = xt_fail(err, XT_EUNAVAILABLE, "other servers write the same traces");
         pg_rollback(g.c);
     }
+    pg_samples_end(e, code == XT_OK, g.c->unsettled);
     pg_group_done(&g);
     return code;
 }
@@ -131,16 +139,15 @@ static bool has_samples(const struct batch_part *parts, size_t n) {
 
 enum xt_code postgres_write(struct store *s, const struct batch_part *parts, size_t n, struct xt_err *err) {
     struct pg_store *e = pg_of(s);
-    bool again = false;
-    if (has_samples(parts, n))
-        return xt_fail(err, XT_EUNAVAILABLE, "this store takes no metric points");
+    const bool samples = has_samples(parts, n);
+    enum xt_code code = XT_OK;
+    bool again = true;
     pg_partitions_ready(e);
-    enum xt_code code = pg_writer_begin(e, err);
-    if (code == XT_OK)
-        code = try_write(e, parts, n, &again, err);
-    for (int i = 1; again && i < TRIES; i++) {
+    for (int i = 0; again && i < TRIES; i++) {
         again = false;
-        code = pg_begin(&e->writer, true, err);
+        code = samples ? pg_samples_ready(e, err) : XT_OK;
+        if (code == XT_OK)
+            code = i == 0 ? pg_writer_begin(e, err) : pg_begin(&e->writer, true, err);
         if (code == XT_OK)
             code = try_write(e, parts, n, &again, err);
     }

@@ -150,7 +150,8 @@ static void choose(struct work *w) {
         if ((double)total[m] / caps[m] > (double)total[fullest] / caps[fullest])
             fullest = m;
     qsort(w->ranked, nnames, sizeof(struct share *), orders[fullest]);
-    for (uint32_t i = 0; i < nnames && chosen < total[fullest] - total[fullest] / 4; i++) {
+    const uint64_t enough = w->s->carry_none ? UINT64_MAX : total[fullest] - total[fullest] / 4;
+    for (uint32_t i = 0; i < nnames && chosen < enough; i++) {
         w->ranked[i]->chosen = true;
         chosen += w->ranked[i]->by[fullest];
     }

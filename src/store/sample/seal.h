@@ -22,6 +22,7 @@ struct seal {
     size_t nparts;        /* 1 or 2 */
     int64_t cutoff;       /* points before it fall away; TIME_MIN: none */
     bool carry_all;       /* no generation, only what is left */
+    bool carry_none;      /* everything goes into the generation */
     /* Made. */
     struct seal_dir *dirs;
     size_t ndirs;
