@@ -11,7 +11,9 @@
  *     one snapshot of the file in which it reads generations below next_gen only: each point exactly once, whatever is
  *     sealed meanwhile. Versions and parts are counted references.
  *  3. mu guards the pointer to the present version, and the first reading of the log. Nothing waits for a reader.
- *  4. All else belongs to the writer's thread; the thread that makes a generation reads frozen parts only. */
+ *  4. All else belongs to the writer's thread. The thread that makes a generation reads the carried and the frozen part, and
+ *     adds the sets of the first to the tables of the second, behind what is published: readers keep to their counts, and
+ *     nothing that they look at moves. While it is at it, nobody else looks at the writer's fields of these parts. */
 #pragma once
 #include "store/sample/log.h"
 #include "store/sample/seal.h"
