@@ -302,7 +302,7 @@ static void test_ended_backends(void **state) {
     pthread_t thread;
     assert_int_equal(pthread_create(&thread, NULL, ender_main, &e), 0);
     for (int64_t n = 0; n < 150; n++)
-        note(f, n, transact(f, n, 5 * NS_PER_SEC));
+        note(f, n, transact(f, n, 30 * NS_PER_SEC));
     atomic_store(&e.stop, true);
     pthread_join(thread, NULL);
     assert_int_equal(f->unknown, 0);

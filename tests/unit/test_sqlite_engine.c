@@ -35,7 +35,7 @@ static void urls(void **state) {
             assert_string_equal(path, cases[i].path);
         free(path);
     }
-    static const char *const foreign[] = { "postgres://u:secret@h/d", "x.db", "", "SQLITE:x" };
+    static const char *const foreign[] = { "mysql://u:secret@h/d", "x.db", "", "SQLITE:x" };
     for (size_t i = 0; i < sizeof foreign / sizeof *foreign; i++) {
         struct store s;
         struct store_conf conf = { .url = foreign[i], .readers = 1 };
