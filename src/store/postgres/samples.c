@@ -90,15 +90,13 @@ void pg_samples_free(struct pg_store *e) {
 void pg_samples_tidy(struct pg_store *e) {
     struct pg_samples *s = e->samples;
     pthread_mutex_lock(&s->seal_mu);
-    int64_t heard = s->heard_cut;
+    const int64_t heard = s->heard_cut;
     s->heard_cut = TIME_MIN;
-    if (heard != TIME_MIN && heard != s->cut_for)
-        s->cutoff = heard;
     pthread_mutex_unlock(&s->seal_mu);
-    if (heard != TIME_MIN && heard != s->cut_for) {
-        s->cut_for = heard;
-        if (s->stream != 0 && s->hot->n.points > 0 && s->hot->t0 < heard)
-            pg_samples_cut_part(e);
+    if (heard != TIME_MIN && heard != s->cut_for && !pg_samples_cut_old(e, heard)) {
+        pthread_mutex_lock(&s->seal_mu); /* the next time */
+        s->heard_cut = s->heard_cut == TIME_MIN ? heard : s->heard_cut;
+        pthread_mutex_unlock(&s->seal_mu);
     }
     if (s->threaded)
         return;
@@ -115,7 +113,7 @@ static void forget_stream(struct pg_samples *s) {
     s->stream = s->part = s->row = 0;
     s->lost_stream = false;
     pthread_mutex_lock(&s->seal_mu);
-    s->own = s->full_part = s->sealed = 0;
+    s->own = s->full_part = s->sealed = s->cut_upto = 0;
     s->gone = false;
     pthread_mutex_unlock(&s->seal_mu);
 }
@@ -168,14 +166,16 @@ static enum xt_code next_part(struct pg_samples *s, struct xt_err *err) {
     int64_t until = clock_mono_ns() + BEHIND_WAIT_NS;
     struct timespec ts = { (time_t)(until / NS_PER_SEC), (long)(until % NS_PER_SEC) };
     pthread_mutex_lock(&s->seal_mu);
-    s->full_part = s->part;
-    s->asked = true;
-    pthread_cond_broadcast(&s->seal_cv);
     bool behind = false, gone = false;
     do {
         gone = s->gone;
         behind = s->threaded && (s->part - s->sealed) / 2 > BEHIND_PARTS;
     } while (!gone && behind && pthread_cond_timedwait(&s->seal_cv, &s->seal_mu, &ts) == 0);
+    if (!behind || gone) { /* not before: a part that goes on must not be sealed */
+        s->full_part = s->part;
+        s->asked = true;
+        pthread_cond_broadcast(&s->seal_cv);
+    }
     pthread_mutex_unlock(&s->seal_mu);
     if (behind && !gone) {
         hot_part_unref(hot);
@@ -192,6 +192,19 @@ void pg_samples_cut_part(struct pg_store *e) {
     struct pg_samples *s = e->samples;
     if (s->stream != 0 && s->hot->n.points > 0)
         next_part(s, NULL);
+}
+
+bool pg_samples_cut_old(struct pg_store *e, int64_t cutoff) {
+    struct pg_samples *s = e->samples;
+    const bool at_hand = s->stream != 0 && s->hot->n.points > 0 && s->hot->t0 < cutoff;
+    pthread_mutex_lock(&s->seal_mu); /* first: the thread may begin at once */
+    s->cutoff = cutoff;
+    s->cut_upto = at_hand ? s->part : s->full_part;
+    pthread_mutex_unlock(&s->seal_mu);
+    if (at_hand && next_part(s, NULL) != XT_OK)
+        return false;
+    s->cut_for = cutoff;
+    return true;
 }
 
 enum xt_code pg_samples_ready(struct pg_store *e, struct xt_err *err) {

@@ -65,9 +65,11 @@ struct pg_samples {
     int64_t own;        /* our stream, for the thread; 0: none */
     int64_t sealed;     /* of our stream */
     bool gone;          /* our stream is somebody else's */
-    int64_t cutoff;     /* of the last round of retention: the next seal drops what is older. TIME_MIN: none */
+    int64_t cutoff;     /* of the last round of retention: seals drop what is older ... */
+    int64_t cut_upto;   /* ... from parts up to this one: what came later is for the next round. 0: none */
     int64_t heard_cut;  /* what a round of retention elsewhere says, until it is done here; TIME_MIN: nothing */
     int64_t stored_cut; /* the thread's: as it read it last */
+    bool heard;         /* stored_cut was read: what it says at first is of a round before us */
     bool leads;         /* the thread took the lease `jobs`, maybe not for the first time */
     struct pg_conn seal_conn;
 };
@@ -85,6 +87,9 @@ void pg_samples_end(struct pg_store *e, bool committed, bool unsettled);
 void pg_samples_tidy(struct pg_store *e);
 /* [writer] Ends the part at hand, so that it is sealed; nothing when it is empty. */
 void pg_samples_cut_part(struct pg_store *e);
+/* [writer] A round of retention: seals of what was written so far drop what is older. False: not now, the part can't be
+ * ended. */
+bool pg_samples_cut_old(struct pg_store *e, int64_t cutoff);
 
 /* ---- samples_view.c: the replica ---- */
 #define PG_VIEW_PARTS 64

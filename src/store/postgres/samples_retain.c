@@ -31,14 +31,12 @@ static void own_part(struct pg_store *e, int64_t cutoff, bool *ret_busy) {
     struct pg_samples *s = e->samples;
     *ret_busy = false;
     pthread_mutex_lock(&s->seal_mu);
-    s->cutoff = cutoff;
     s->heard_cut = TIME_MIN; /* this round is the last word */
     pthread_mutex_unlock(&s->seal_mu);
     pg_samples_tidy(e); /* the thread is there */
-    if (s->cut_for != cutoff && s->stream != 0 && s->hot->n.points > 0 && s->hot->t0 < cutoff)
-        pg_samples_cut_part(e);
-    s->cut_for = cutoff; /* what comes from now on is for the next round */
-    *ret_busy = behind(s);
+    /* What comes afterwards is for the next round. */
+    const bool cut = s->cut_for == cutoff || pg_samples_cut_old(e, cutoff);
+    *ret_busy = behind(s) || !cut;
 }
 
 static enum xt_code run(struct pg_conn *c, const char *sql, int64_t v, int64_t *ret_touched, struct xt_err *err) {

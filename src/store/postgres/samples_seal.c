@@ -19,6 +19,7 @@
 #define ROUND_NS (3 * NS_PER_SEC) /* between looks at what others left */
 #define HOLD_SECONDS 30.0         /* as in samples.c */
 #define JOBS_NS (15 * NS_PER_SEC)
+#define STORE_NS (30 * NS_PER_SEC) /* one generation */
 #define CARRY_BYTES ((size_t)512 << 10)
 #define NAMES_BYTES ((size_t)1 << 30)
 
@@ -262,6 +263,7 @@ static enum xt_code move_on(struct sealing *w, bool *ret_ours, struct xt_err *er
 
 static enum xt_code store(struct sealing *w, bool *ret_ours, struct xt_err *err) {
     *ret_ours = false;
+    w->c->deadline = clock_mono_ns() + STORE_NS; /* the packs are made while their COPY runs */
     enum xt_code code = pg_begin(w->c, true, err);
     if (code == XT_OK && w->seal.nparts > 0) {
         code = number_names(w, err);
@@ -305,8 +307,8 @@ static void choose(const struct pg_view *v, struct sealing *w, int64_t upto) {
 }
 
 /* Seals some of a stream. *ret_sealed: the highest part that is sealed now; *ret_ours false: it is not ours. */
-static enum xt_code seal_some(struct pg_store *e, int64_t stream, int64_t upto, int64_t cutoff, bool everything,
-                              int64_t *ret_sealed, bool *ret_ours, bool *ret_end, struct xt_err *err) {
+static enum xt_code seal_some(struct pg_store *e, int64_t stream, int64_t upto, bool everything, int64_t *ret_sealed,
+                              bool *ret_ours, bool *ret_end, struct xt_err *err) {
     struct pg_samples *s = e->samples;
     struct pg_conn *c = &s->seal_conn;
     struct pg_view v = { .parts = NULL };
@@ -328,10 +330,12 @@ static enum xt_code seal_some(struct pg_store *e, int64_t stream, int64_t upto, 
     *ret_ours = w.from >= 0;
     arena_init(&w.names, NAMES_BYTES);
     map_init(&w.numbers, &w.names);
-    w.seal.cutoff = cutoff;
     w.seal.carry_none = everything;
     if (*ret_ours)
         choose(&v, &w, upto);
+    pthread_mutex_lock(&s->seal_mu);
+    w.seal.cutoff = !everything && w.to <= s->cut_upto ? s->cutoff : TIME_MIN;
+    pthread_mutex_unlock(&s->seal_mu);
     w.last = everything && w.seal.nparts == 0;
     if (*ret_ours && (w.seal.nparts > 0 || w.last))
         code = store(&w, ret_ours, err);
@@ -349,13 +353,13 @@ static enum xt_code seal_some(struct pg_store *e, int64_t stream, int64_t upto, 
 /* ---- the thread's rounds ---- */
 
 /* Our own stream: its full parts. */
-static enum xt_code seal_own(struct pg_store *e, int64_t own, int64_t full, int64_t cutoff, struct xt_err *err) {
+static enum xt_code seal_own(struct pg_store *e, int64_t own, int64_t full, struct xt_err *err) {
     struct pg_samples *s = e->samples;
     int64_t sealed = 0;
     bool ours = true, end = false;
     enum xt_code code = XT_OK;
     while (code == XT_OK && ours && !end && sealed < full) {
-        code = seal_some(e, own, full, cutoff, false, &sealed, &ours, &end, err);
+        code = seal_some(e, own, full, false, &sealed, &ours, &end, err);
         pthread_mutex_lock(&s->seal_mu);
         if (code == XT_OK && s->own == own) {
             s->gone = !ours;
@@ -445,10 +449,12 @@ static enum xt_code hear_cut(struct pg_store *e, struct xt_err *err) {
     enum xt_code code = pg_query(&s->seal_conn, "SELECT v FROM xtrace.state WHERE k = 'sample_cut'", NULL, &r, err);
     if (code == XT_OK && PQntuples(r) == 1) {
         pthread_mutex_lock(&s->seal_mu);
-        if (s->stored_cut != pg_i64(r, 0, 0))
-            s->heard_cut = s->stored_cut = pg_i64(r, 0, 0);
+        if (s->heard && s->stored_cut != pg_i64(r, 0, 0))
+            s->heard_cut = pg_i64(r, 0, 0);
+        s->stored_cut = pg_i64(r, 0, 0);
         pthread_mutex_unlock(&s->seal_mu);
     }
+    s->heard = s->heard || code == XT_OK;
     PQclear(r);
     return code;
 }
@@ -460,7 +466,7 @@ static enum xt_code adopt(struct pg_store *e, struct xt_err *err) {
         int64_t sealed = 0;
         bool ours = true, end = false;
         while (code == XT_OK && ours && !end)
-            code = seal_some(e, stream, INT64_MAX, TIME_MIN, true, &sealed, &ours, &end, err);
+            code = seal_some(e, stream, INT64_MAX, true, &sealed, &ours, &end, err);
         if (code == XT_OK && ours)
             log_info("event=samples_taken_over stream=%lld", (long long)stream);
         if (code == XT_OK)
@@ -475,7 +481,7 @@ void *pg_seal_run(void *arg) {
     bool told = false;
     pthread_mutex_lock(&s->seal_mu);
     while (!s->stopping) {
-        const int64_t own = s->gone ? 0 : s->own, full = s->full_part, cutoff = s->cutoff;
+        const int64_t own = s->gone ? 0 : s->own, full = s->full_part;
         const bool due = s->asked && own != 0 && full > s->sealed;
         struct xt_err err = { 0 };
         s->asked = false;
@@ -484,7 +490,7 @@ void *pg_seal_run(void *arg) {
         if (code == XT_OK && own != 0)
             code = hear_cut(e, &err);
         if (code == XT_OK && due)
-            code = seal_own(e, own, full, cutoff, &err);
+            code = seal_own(e, own, full, &err);
         if (code == XT_OK)
             code = adopt(e, &err);
         if (code != XT_OK && !told)
