@@ -17,6 +17,13 @@ CREATE TABLE xtrace.mark(holder bytea PRIMARY KEY, n bigint NOT NULL, at timesta
 -- Who does what only one server may do at a time; the database's clock decides.
 CREATE TABLE xtrace.lease(name text COLLATE "C" PRIMARY KEY, holder bytea NOT NULL, until timestamptz NOT NULL);
 
+-- Where the taking over of the original's tables is (store/postgres/takeover.c): one row once it began.
+CREATE TABLE xtrace.takeover(
+    id int PRIMARY KEY CHECK (id = 1), step bigint NOT NULL DEFAULT 0, phase int NOT NULL DEFAULT 0, trace uuid, observation uuid,
+    point bigint NOT NULL DEFAULT -9223372036854775808, traces bigint NOT NULL DEFAULT 0, observations bigint NOT NULL DEFAULT 0,
+    points bigint NOT NULL DEFAULT 0, skipped bigint NOT NULL DEFAULT 0, started timestamptz NOT NULL DEFAULT now(),
+    finished timestamptz) WITH (fillfactor = 20);
+
 CREATE SEQUENCE xtrace.trace_tseq;
 -- Servers take payload numbers in blocks.
 CREATE SEQUENCE xtrace.payload_pid INCREMENT BY 65536;

@@ -22,6 +22,9 @@ struct app {
      * only readiness and the process' own routes answer, and nothing above but conf is to be looked at. Cleared once, with
      * release: who sees that sees everything above. */
     _Atomic bool starting;
+    /* While starting: another program's data are taken over, and so many records were. Relaxed: to be shown. */
+    _Atomic bool taking_over;
+    _Atomic int64_t taken_over;
     _Atomic bool stopping; /* set by the stop; readiness reads it. Relaxed: one flag, nothing else hangs on it */
 };
 

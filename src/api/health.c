@@ -28,6 +28,22 @@ static void reply_ready(struct http_req *req, bool ready) {
                     ready ? STR_LIT("{\"status\":\"ready\"}") : STR_LIT("{\"status\":\"not_ready\"}"));
 }
 
+/* The store is not there yet, or not yet ours. */
+static void reply_starting(struct http_req *req, struct app *app) {
+    struct json_writer w;
+    if (!atomic_load_explicit(&app->taking_over, memory_order_relaxed)) {
+        reply_ready(req, false);
+        return;
+    }
+    jw_init(&w, http_reply_buf(req));
+    jw_obj(&w);
+    jw_kv_cstr(&w, "status", "not_ready");
+    jw_kv_cstr(&w, "reason", "taking over the data of another database");
+    jw_kv_i64(&w, "records", atomic_load_explicit(&app->taken_over, memory_order_relaxed));
+    jw_end(&w);
+    http_reply_status(req, 503);
+}
+
 /* Lives in the request's arena. The server may be gone when the probe runs, so nothing is asked of it. */
 struct ready {
     struct http_req *req;
@@ -56,7 +72,11 @@ static void ready_deadline(struct http_req *req, void *arg) {
 enum http_result health_ready(struct http_req *req, struct xt_err *err) {
     struct app *app = app_of(req);
     bool stopping = atomic_load_explicit(&app->stopping, memory_order_relaxed);
-    if (app_is_starting(app) || stopping || !ingest_healthy(app->ingest)) {
+    if (app_is_starting(app)) {
+        reply_starting(req, app);
+        return HTTP_REPLY;
+    }
+    if (stopping || !ingest_healthy(app->ingest)) {
         reply_ready(req, false);
         return HTTP_REPLY;
     }

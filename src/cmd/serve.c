@@ -2,7 +2,8 @@
  *
  * Start: configuration, token, store (lock, schema), writer, jobs, listener: what a part needs is there before it.
  * When the store is a database server, the listener is first: it says that the process lives (/healthz) and is not ready
- * (/readyz), and tells everybody else to retry, for as long as the database is away or its schema is worked on; the other
+ * (/readyz), and tells everybody else to retry, for as long as the database is away, its schema is worked on or another
+ * program's data are taken over; the other
  * parts are tried once a second until they stand (app.starting). What waiting can't mend (a schema of a newer program, a
  * missing right) ends the process with one line, as it does without a listener.
  * Stop (SIGTERM, SIGINT): readiness says 503, no new connections, open requests finish while the writer still runs, the
@@ -305,6 +306,32 @@ static bool wait_for_store(struct server *s, struct signals *sg, const struct xt
     return stop_within(sg, RETRY_NS);
 }
 
+/* What another program left in the database is taken over first; *ret_stop: a signal came. */
+static enum xt_code start_take_over(struct server *s, struct signals *sg, bool *ret_stop, struct xt_err *err) {
+    struct store_takeover to = { .project = s->app.default_project,
+                                 .project_name = str_c(s->source.conf.default_project) };
+    struct xt_err said = { 0 };
+    enum xt_code rc = XT_OK;
+    while (!*ret_stop && !to.done && s->store.ops->take_over) {
+        rc = s->store.ops->take_over(&s->store, &to, err);
+        if (to.done)
+            break;
+        announce(s);
+        atomic_store_explicit(&s->app.taken_over, to.traces + to.observations + to.points, memory_order_relaxed);
+        atomic_store_explicit(&s->app.taking_over, true, memory_order_relaxed);
+        if (rc == XT_OK)
+            *ret_stop = stop_within(sg, 0);
+        else if (rc == XT_EBUSY)
+            *ret_stop = stop_within(sg, RETRY_NS / 5);
+        else if (rc == XT_EUNAVAILABLE || rc == XT_ETIMEOUT)
+            *ret_stop = wait_for_store(s, sg, err, &said);
+        else
+            return rc;
+    }
+    atomic_store_explicit(&s->app.taking_over, false, memory_order_relaxed);
+    return XT_OK;
+}
+
 /* Listener first; *ret_stop: a signal came before the rest stood. */
 static enum xt_code start_remote(struct server *s, struct signals *sg, bool *ret_stop, struct xt_err *err) {
     struct xt_err said = { 0 };
@@ -319,8 +346,10 @@ static enum xt_code start_remote(struct server *s, struct signals *sg, bool *ret
         rc = XT_OK;
     }
     if (rc == XT_OK)
+        rc = start_take_over(s, sg, ret_stop, err);
+    if (rc == XT_OK && !*ret_stop)
         rc = start_parts(s, err);
-    if (rc != XT_OK)
+    if (rc != XT_OK || *ret_stop)
         return rc;
     if (said.msg[0])
         log_info("event=store_found");

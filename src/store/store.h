@@ -53,6 +53,14 @@ struct store_stats { /* for /metrics; cheap */
     uint64_t removed_traces;                 /* by retention */
 };
 
+/* How far the taking over of another program's data is. */
+struct store_takeover {
+    int64_t project;                      /* given: the default project ... */
+    struct str project_name;              /* ... and its name */
+    bool done;                            /* nothing is left to do, or there never was */
+    int64_t traces, observations, points; /* taken over so far, also by others */
+};
+
 struct store_ops {
     const char *scheme; /* "sqlite" */
     const char *alias;  /* another word for it in URLs; NULL: none */
@@ -61,6 +69,11 @@ struct store_ops {
     void (*close)(struct store *s); /* also a half-opened store */
     /* [open thread, before anything else] Applies the missing migrations; refuses a newer schema. */
     enum xt_code (*migrate)(struct store *s, struct xt_err *err);
+
+    /* [open thread, after migrate, before there is a writer] One bounded step of taking over what another program left where
+     * this store is; until it says `done` nothing else may use the store. XT_EBUSY: another server is at it, ask again.
+     * XT_EUNAVAILABLE, XT_ETIMEOUT: try again. NULL: there is never anything to take over. */
+    enum xt_code (*take_over)(struct store *s, struct store_takeover *to, struct xt_err *err);
 
     /* [any] Engine's own preparation of a batch on the decoding thread (payload compression); fills the *_z fields. */
     enum xt_code (*prepare)(struct store *s, struct batch *b, struct xt_err *err);

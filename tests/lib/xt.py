@@ -533,8 +533,8 @@ class Server:
         self.proc, self._port, self._conn, self.starts = None, None, None, 0
 
     # life
-    def start(self, seconds=10.0):
-        """Starts, unless it runs, and waits until /readyz answers 200."""
+    def start(self, seconds=10.0, wait=True):
+        """Starts, unless it runs, and waits until /readyz answers 200, unless told otherwise."""
         if self.proc is not None and self.proc.poll() is None:
             return self
         for attempt in range(4):
@@ -548,6 +548,8 @@ class Server:
             with out, errf:
                 self.proc = subprocess.Popen([self.binary, "serve"] + self.args, env=env, cwd=self.home, stdout=out,
                                              stderr=errf, stdin=subprocess.DEVNULL, preexec_fn=_die_with_parent)
+            if not wait:
+                return self
             t = time.monotonic()
             while time.monotonic() - t < seconds * self.slow:
                 if self.proc.poll() is not None:

@@ -42,6 +42,7 @@ static void postgres_close(struct store *s) {
     struct pg_store *e = pg_of(s);
     if (!e)
         return;
+    pg_takeover_free(e);
     pg_samples_free(e); /* its thread takes the jobs as well */
     pg_jobs_give(e);
     pg_write_state_free(e);
@@ -103,6 +104,7 @@ const struct store_ops store_postgres_ops = {
     .open = postgres_open,
     .close = postgres_close,
     .migrate = postgres_migrate,
+    .take_over = postgres_take_over,
     .prepare = postgres_prepare,
     .write = postgres_write,
     .probe = postgres_probe,

@@ -29,11 +29,12 @@ struct pg_store {
     struct pg_conn ping;
     bool ping_taken;
     pthread_mutex_t pool_mu;
-    pthread_cond_t pool_cv;     /* monotonic clock */
-    uint8_t holder[16];         /* this process, in leases */
-    struct dicts *dicts;        /* of texts: store/text/dict.h */
-    struct pg_samples *samples; /* samples.h */
-    struct pg_write_state *ws;  /* the writer's, from group to group (write.h) */
+    pthread_cond_t pool_cv;       /* monotonic clock */
+    uint8_t holder[16];           /* this process, in leases */
+    struct dicts *dicts;          /* of texts: store/text/dict.h */
+    struct pg_samples *samples;   /* samples.h */
+    struct pg_write_state *ws;    /* the writer's, from group to group (write.h) */
+    struct pg_takeover *takeover; /* while the original's tables are taken over (takeover.c) */
     /* Counters, relaxed: statistics only. */
     _Atomic uint64_t reads, read_errors, read_timeouts, removed_traces;
     _Atomic int64_t size, size_at; /* of the schema's tables, bytes; monotonic time of the last look */
@@ -72,6 +73,8 @@ enum xt_code postgres_keys_list(struct store *s, struct arena *a, struct store_k
                                 struct xt_err *err);
 enum xt_code postgres_key_create(struct store *s, const struct store_key *k, int64_t *ret_id, struct xt_err *err);
 enum xt_code postgres_key_revoke(struct store *s, int64_t id, struct xt_err *err);
+enum xt_code postgres_take_over(struct store *s, struct store_takeover *to, struct xt_err *err); /* takeover.c */
+void pg_takeover_free(struct pg_store *e);
 enum xt_code postgres_check(struct store *s, bool deep, struct buf *report, struct xt_err *err); /* check.c */
 /* Owners add their files; engine.c's table names a function as soon as it is here. */
 enum xt_code postgres_prepare(struct store *s, struct batch *b, struct xt_err *err); /* study.c */

@@ -107,14 +107,19 @@ static enum xt_code write_all(struct pg_group *g, const struct batch_part *parts
         code = pg_rollups_add(g->c, &g->w->args, &g->f.rollups, err);
         g->trips++;
     }
+    if (code == XT_OK && g->also) {
+        code = g->also->in_group(g->also->arg, g->c, err);
+        g->trips++;
+    }
     g->trips++;
     return code == XT_OK ? pg_commit(g->c, err) : code;
 }
 
-static enum xt_code try_write(struct pg_store *e, const struct batch_part *parts, size_t n, bool *ret_again,
-                              struct xt_err *err) {
+static enum xt_code try_write(struct pg_store *e, const struct batch_part *parts, size_t n, const struct pg_also *also,
+                              bool *ret_again, struct xt_err *err) {
     struct pg_group g;
     pg_group_init(&g, e);
+    g.also = also;
     e->ws->tries++;
     enum xt_code code = write_all(&g, parts, n, err);
     if (code != XT_OK) {
@@ -137,8 +142,8 @@ static bool has_samples(const struct batch_part *parts, size_t n) {
     return false;
 }
 
-enum xt_code postgres_write(struct store *s, const struct batch_part *parts, size_t n, struct xt_err *err) {
-    struct pg_store *e = pg_of(s);
+enum xt_code pg_write_with(struct pg_store *e, const struct batch_part *parts, size_t n, const struct pg_also *also,
+                           struct xt_err *err) {
     const bool samples = has_samples(parts, n);
     enum xt_code code = XT_OK;
     bool again = true;
@@ -149,7 +154,11 @@ enum xt_code postgres_write(struct store *s, const struct batch_part *parts, siz
         if (code == XT_OK)
             code = i == 0 ? pg_writer_begin(e, err) : pg_begin(&e->writer, true, err);
         if (code == XT_OK)
-            code = try_write(e, parts, n, &again, err);
+            code = try_write(e, parts, n, also, &again, err);
     }
     return code;
+}
+
+enum xt_code postgres_write(struct store *s, const struct batch_part *parts, size_t n, struct xt_err *err) {
+    return pg_write_with(pg_of(s), parts, n, NULL, err);
 }

@@ -90,8 +90,15 @@ struct pg_text_row {
     struct str z;
 };
 
+/* What else the group's transaction does, after all rows are written and just before COMMIT; once a try. */
+struct pg_also {
+    void *arg;
+    enum xt_code (*in_group)(void *arg, struct pg_conn *c, struct xt_err *err);
+};
+
 struct pg_group {
     struct pg_store *e;
+    const struct pg_also *also; /* or NULL */
     struct pg_conn *c;
     struct pg_write_state *w;
     struct arena *a;
@@ -123,6 +130,9 @@ struct pg_group {
 /* ---- write.c ---- */
 enum xt_code pg_write_state_new(struct pg_store *e, struct xt_err *err); /* e->ws; at open */
 void pg_write_state_free(struct pg_store *e);
+/* postgres_write with something beside it (`also` may be NULL), for no parts too. */
+enum xt_code pg_write_with(struct pg_store *e, const struct batch_part *parts, size_t n, const struct pg_also *also,
+                           struct xt_err *err);
 void pg_group_init(struct pg_group *g, struct pg_store *e);
 void pg_group_done(struct pg_group *g); /* forgets all of it, the arena too */
 
