@@ -13,6 +13,32 @@ int64_t clock_now_ns(void) { return now_ns(CLOCK_REALTIME); }
 
 int64_t clock_mono_ns(void) { return now_ns(CLOCK_MONOTONIC); }
 
+/* ---- far times ---- */
+
+/* So many of TIME_FAR are microseconds, the rest milliseconds; these are whole ones. */
+#define FAR_US INT64_C(270000000000000225)
+
+/* How far beyond the near times, in the steps that are left there. */
+static int64_t far_steps(__int128 us) {
+    __int128 steps = us <= FAR_US ? us : FAR_US + (us - FAR_US) / 1000;
+    return steps < TIME_FAR ? (int64_t)steps : TIME_FAR;
+}
+static __int128 far_us(int64_t steps) { return steps <= FAR_US ? steps : FAR_US + (__int128)(steps - FAR_US) * 1000; }
+
+int64_t time_from_us(__int128 us) {
+    const __int128 most = TIME_NEAR_MAX / 1000, least = TIME_NEAR_MIN / 1000;
+    if (us > most)
+        return TIME_NEAR_MAX + far_steps(us - most);
+    return us < least ? TIME_NEAR_MIN - far_steps(least - us) : (int64_t)us * 1000;
+}
+
+__int128 time_true_ns(int64_t t) {
+    const __int128 most = TIME_NEAR_MAX / 1000, least = TIME_NEAR_MIN / 1000;
+    if (t > TIME_NEAR_MAX)
+        return (most + far_us(t - TIME_NEAR_MAX)) * 1000;
+    return t < TIME_NEAR_MIN ? (least - far_us(TIME_NEAR_MIN - t)) * 1000 : t;
+}
+
 struct civil { /* a date and a time of day, UTC unless an offset stands beside */
     int64_t year;
     unsigned month, day, hour, minute, second, nano;
@@ -156,8 +182,8 @@ enum time_parse time_parse_rfc3339(struct str s, int64_t *ret_ns) {
     int64_t seconds = days_of_date(c.year, c.month, c.day) * 86400 + (int64_t)c.hour * 3600 + (int64_t)c.minute * 60 +
                       (int64_t)c.second - offset; /* years are bounded by YEAR_FAR * 10 */
     __int128 ns = (__int128)seconds * NS_PER_SEC + c.nano;
-    if (ns < TIME_MIN || ns > TIME_MAX) {
-        *ret_ns = ns < 0 ? TIME_MIN : TIME_MAX;
+    if (ns < TIME_NEAR_MIN || ns > TIME_NEAR_MAX) {
+        *ret_ns = time_from_us(ns / 1000);
         return TIME_RANGE;
     }
     *ret_ns = (int64_t)ns;
@@ -168,12 +194,13 @@ enum time_parse time_parse_rfc3339(struct str s, int64_t *ret_ns) {
 
 static int64_t floor_div(int64_t a, int64_t b) { return a / b - (a % b < 0); }
 
-static struct civil civil_of_ns(int64_t ns) {
+static struct civil civil_of_ns(int64_t t) {
     struct civil c;
-    int64_t seconds = floor_div(ns, NS_PER_SEC);
+    const __int128 ns = time_true_ns(t);
+    int64_t seconds = (int64_t)(ns / NS_PER_SEC) - (ns % NS_PER_SEC < 0);
     int64_t days = floor_div(seconds, 86400);
     unsigned of_day = (unsigned)(seconds - days * 86400);
-    c.nano = (unsigned)((uint64_t)ns - (uint64_t)seconds * (uint64_t)NS_PER_SEC); /* seconds * 1e9 may be below int64 */
+    c.nano = (unsigned)(ns - (__int128)seconds * NS_PER_SEC);
     date_of_days(days, &c);
     c.hour = of_day / 3600;
     c.minute = of_day / 60 % 60;
@@ -191,7 +218,12 @@ static char *put(char *p, unsigned v, unsigned width, char end) {
 }
 
 static char *put_date(char *p, const struct civil *c, char end) {
-    p = put(p, (unsigned)c->year, 4, '-'); /* int64 nanoseconds: 1677 to 2262 */
+    unsigned year = (unsigned)(c->year < 0 ? -c->year : c->year), width = 4; /* TIME_MAX: some 960,000 */
+    for (unsigned most = 9999; year > most; most = most * 10 + 9)
+        width++;
+    if (c->year < 0 || width > 4)
+        *p++ = c->year < 0 ? '-' : '+';
+    p = put(p, year, width, '-');
     p = put(p, c->month, 2, '-');
     return put(p, c->day, 2, end);
 }

@@ -82,7 +82,7 @@ static enum xt_code read_time(const struct field_ctx *ctx, const struct field *f
         return fields_fail(ctx, f->name, "%s is not an RFC 3339 time with a zone", fields_found(v, found));
     case TIME_RANGE: break;
     }
-    return fields_fail(ctx, f->name, "%s is out of range: years 1678 to 2261 can be stored", fields_found(v, found));
+    return fields_fail(ctx, f->name, "%s is out of range: years 1688 to 2251 can be stored", fields_found(v, found));
 }
 
 static enum xt_code read_number(const struct field_ctx *ctx, const struct field *f, const struct json *v, void *ret) {

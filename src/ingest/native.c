@@ -2,7 +2,7 @@
  *
  * Limits that protect the store, beside the size of the body:
  *   ids              UUIDs in the spellings of base/id.h, so 16 bytes
- *   times            what int64 nanoseconds hold; 422 beyond
+ *   times            the near ones of base/clock.h; 422 beyond
  *   nesting          127 containers in the document
  *   names, users, sessions, tags, environments ...   any length and number: the store keeps them whole
  *   the batch        its arena's limit; 413 beyond

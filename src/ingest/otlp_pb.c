@@ -169,7 +169,7 @@ static bool add_attribute(struct otlp_pb *d, struct str message, struct attr_lis
 
 /* fixed64 nanoseconds; 0 and what int64 cannot hold are absent. */
 static int64_t read_time(const struct pb_field *f) {
-    return f->value == 0 || f->value > INT64_MAX ? TIME_NONE : (int64_t)f->value;
+    return f->value == 0 || f->value > (uint64_t)TIME_NEAR_MAX ? TIME_NONE : (int64_t)f->value;
 }
 
 static bool read_event(struct otlp_pb *d, struct str message, struct otlp_event *e) {

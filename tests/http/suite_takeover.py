@@ -271,8 +271,11 @@ INSERT INTO public.observations(id, trace_id, type, name, start_time, end_time, 
         holds({"name": None, "input": None, "projectId": "other", "environment": "", "latency": None, "totalCost": None,
                "timestamp": "1677-09-21T00:13:00Z", "createdAt": "2262-04-11T23:00:00Z"}, two)
         three = s.trace("10000000-0000-0000-0000-000000000003")
-        holds({"name": "", "input": [], "metadata": {}, "tags": ["a", "b", "c", "d"], "projectId": "", "totalCost": -1e300}, three)
-        assert s.trace("10000000-0000-0000-0000-000000000004")["totalCost"] == 0.1
+        holds({"name": "", "input": [], "metadata": {}, "tags": ["a", "b", "c", "d"], "projectId": "", "totalCost": -1e300,
+               "timestamp": "-4712-01-01T00:00:00Z"}, three)
+        holds({"totalCost": 0.1, "createdAt": "+294276-12-31T23:59:59.999Z"}, s.trace("10000000-0000-0000-0000-000000000004"))
+        order = [x["id"][-1] for x in s.get(TRACES + "?orderBy=timestamp.asc").json["data"]]
+        assert order == ["3", "2", "1", "4"], order
         assert s.get(TRACES + "?limit=10").json["meta"]["totalItems"] == 4
         assert s.get(TRACES + "?name=" + urllib.parse.quote(every)).json["meta"]["totalItems"] == 1
     assert content(d) == before

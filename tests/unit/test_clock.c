@@ -78,9 +78,6 @@ static const struct {
     { "+2026-01-01T00:00:00Z", TIME_OK, DAY_2026 },
     { "+02026-01-01T00:00:00Z", TIME_OK, DAY_2026 },
     { "+00000000000000000000000002024-02-29T00:00:00Z", TIME_OK, INT64_C(1709164800) * NS_PER_SEC },
-    { "+12345-01-01T00:00:00Z", TIME_RANGE, TIME_MAX },
-    { "-9999-01-01T00:00:00Z", TIME_RANGE, TIME_MIN },
-    { "-262143-01-01T00:00:00Z", TIME_RANGE, TIME_MIN },
     { "+99999999999999999999999999999999-12-31T23:59:59Z", TIME_RANGE, TIME_MAX },
     { "-99999999999999999999999999999999-12-31T23:59:59Z", TIME_RANGE, TIME_MIN },
     { "+99999999999999999999999999999996-02-29T23:59:59Z", TIME_RANGE, TIME_MAX },
@@ -89,16 +86,14 @@ static const struct {
     { "--2026-01-01T00:00:00Z", TIME_SYNTAX, 0 },
     { "2+2026-01-01T00:00:00Z", TIME_SYNTAX, 0 },
     { "+-2026-01-01T00:00:00Z", TIME_SYNTAX, 0 },
-    { "0000-01-01T00:00:00Z", TIME_RANGE, TIME_MIN },
-    { "9999-12-31T23:59:59Z", TIME_RANGE, TIME_MAX },
-    /* the ends of int64 */
-    { "2262-04-11T23:47:16.854775806Z", TIME_OK, TIME_MAX - 1 },
-    { "2262-04-11T23:47:16.854775807Z", TIME_OK, TIME_MAX },
-    { "2262-04-11T23:47:16.854775808Z", TIME_RANGE, TIME_MAX },
-    { "2262-04-12T00:47:16.854775807+01:00", TIME_OK, TIME_MAX },
-    { "1677-09-21T00:12:43.145224194Z", TIME_OK, TIME_MIN + 1 },
-    { "1677-09-21T00:12:43.145224193Z", TIME_OK, TIME_MIN },
-    { "1677-09-21T00:12:43.145224192Z", TIME_RANGE, TIME_MIN }, /* TIME_NONE is no time */
+    /* the ends of the near times */
+    { "2252-10-08T18:27:16.854775806Z", TIME_OK, TIME_NEAR_MAX - 1 },
+    { "2252-10-08T18:27:16.854775807Z", TIME_OK, TIME_NEAR_MAX },
+    { "2252-10-08T18:27:16.854776Z", TIME_RANGE, TIME_NEAR_MAX + 1 },
+    { "2252-10-08T19:27:16.854775807+01:00", TIME_OK, TIME_NEAR_MAX },
+    { "1687-03-25T05:32:43.145224194Z", TIME_OK, TIME_NEAR_MIN + 1 },
+    { "1687-03-25T05:32:43.145224193Z", TIME_OK, TIME_NEAR_MIN },
+    { "1687-03-25T05:32:43.145224Z", TIME_RANGE, TIME_NEAR_MIN - 1 },
 };
 
 static void test_parse(void **state) {
@@ -152,9 +147,37 @@ static const struct {
     { DAY_2026 - 1, "2025-12-31T23:59:59.999999Z", "2025-12-31T23:59:59.999999999+00:00", "2025-12-31" },
     { -1, "1969-12-31T23:59:59.999999Z", "1969-12-31T23:59:59.999999999+00:00", "1969-12-31" },
     { -NS_PER_DAY, "1969-12-31T00:00:00Z", "1969-12-31T00:00:00+00:00", "1969-12-31" },
-    { TIME_MAX, "2262-04-11T23:47:16.854775Z", "2262-04-11T23:47:16.854775807+00:00", "2262-04-11" },
-    { TIME_MIN, "1677-09-21T00:12:43.145224Z", "1677-09-21T00:12:43.145224193+00:00", "1677-09-21" },
+    { TIME_NEAR_MAX, "2252-10-08T18:27:16.854775Z", "2252-10-08T18:27:16.854775807+00:00", "2252-10-08" },
+    { TIME_NEAR_MIN, "1687-03-25T05:32:43.145224Z", "1687-03-25T05:32:43.145224193+00:00", "1687-03-25" },
 };
+
+/* Far times keep their text and their order. */
+static void test_far(void **state) {
+    static const char *const texts[] = {
+        "-262143-01-01T00:00:00Z",      "-9999-01-01T00:00:00Z",         "-4712-01-01T00:00:00Z",
+        "-0001-12-31T23:59:59.999999Z", "0000-01-01T00:00:00Z",          "0001-01-01T00:00:00Z",
+        "1600-02-29T12:00:00.000001Z",  "1677-09-21T00:12:43.145224Z",   "1687-03-25T05:32:43.145224Z",
+        "1970-01-01T00:00:00Z",         "2252-10-08T18:27:16.854776Z",   "2262-04-11T23:47:16.854775Z",
+        "9999-12-31T23:59:59.999999Z",  "+10000-01-01T00:00:00.000001Z", "+12345-06-07T08:09:10.111Z",
+        "+294276-12-31T23:59:59.999Z",
+    };
+    int64_t last = TIME_MIN, t;
+    char out[TIME_TEXT_MAX];
+    (void)state;
+    for (size_t i = 0; i < COUNT(texts); i++) {
+        assert_int_not_equal(time_parse_rfc3339(str_c(texts[i]), &t), TIME_SYNTAX);
+        assert_true(t > last);
+        time_format_z(t, out);
+        assert_string_equal(out, texts[i]);
+        assert_true(time_true_ns(t) % 1000 == 0 && time_from_us(time_true_ns(t) / 1000) == t);
+        last = t;
+    }
+    assert_true(time_from_us((__int128)1 << 100) == TIME_MAX && time_from_us(-((__int128)1 << 100)) == TIME_MIN);
+    time_format_offset(TIME_MAX, out);
+    time_format_offset(TIME_MIN, out);
+    for (t = TIME_NEAR_MAX - 3000; t < TIME_NEAR_MAX + 3000; t++) /* no step back over the border */
+        assert_true(time_true_ns(t + 1) > time_true_ns(t) - 1000 && time_true_ns(-t - 1) < time_true_ns(-t) + 1000);
+}
 
 static void test_format(void **state) {
     (void)state;
@@ -175,7 +198,7 @@ static void test_calendar(void **state) {
     char out[TIME_TEXT_MAX], want[TIME_TEXT_MAX];
     for (int64_t day = -106751; day <= 106751; day++) { /* every day of int64 */
         int64_t seconds = day * 86400 + (day * 7919 % 86400 + 86400) % 86400;
-        if (seconds > TIME_MAX / NS_PER_SEC || seconds < TIME_MIN / NS_PER_SEC) {
+        if (seconds > TIME_NEAR_MAX / NS_PER_SEC || seconds < TIME_NEAR_MIN / NS_PER_SEC) {
             continue;
         }
         time_t t = (time_t)seconds;
@@ -250,9 +273,9 @@ static void test_now(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_parse),    cmocka_unit_test(test_prefixes), cmocka_unit_test(test_format),
-        cmocka_unit_test(test_calendar), cmocka_unit_test(test_floor),    cmocka_unit_test(test_add),
-        cmocka_unit_test(test_now),
+        cmocka_unit_test(test_parse), cmocka_unit_test(test_prefixes), cmocka_unit_test(test_format),
+        cmocka_unit_test(test_far),   cmocka_unit_test(test_calendar), cmocka_unit_test(test_floor),
+        cmocka_unit_test(test_add),   cmocka_unit_test(test_now),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

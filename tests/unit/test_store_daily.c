@@ -297,10 +297,10 @@ static void ends_of_time(void **state) {
     write_one(f, b);
     assert_sound(f);
     struct daily_query q = all_days();
-    const char *want = "2262-04-11 traces=2 obs=2 cost=0.0 [m n=2 traces=2 in=0 out=0 total=0 cost=0.0]\n"
-                       "2262-04-10 traces=1 obs=1 cost=0.0 [m n=1 traces=1 in=0 out=0 total=0 cost=0.0]\n"
-                       "1677-09-22 traces=1 obs=1 cost=0.0 [m n=1 traces=1 in=0 out=0 total=0 cost=0.0]\n"
-                       "1677-09-21 traces=2 obs=2 cost=0.0 [m n=2 traces=2 in=0 out=0 total=0 cost=0.0]\n";
+    const char *want = "+958757-02-28 traces=2 obs=2 cost=0.0 [m n=2 traces=2 in=0 out=0 total=0 cost=0.0]\n"
+                       "+956019-04-03 traces=1 obs=1 cost=0.0 [m n=1 traces=1 in=0 out=0 total=0 cost=0.0]\n"
+                       "-954818-11-03 traces=1 obs=1 cost=0.0 [m n=1 traces=1 in=0 out=0 total=0 cost=0.0]\n"
+                       "-957531-02-11 traces=2 obs=2 cost=0.0 [m n=2 traces=2 in=0 out=0 total=0 cost=0.0]\n";
     ask(f, &q, 4, want);
     q.version = STR_LIT("none");
     ask(f, &q, 0, "");
@@ -308,10 +308,10 @@ static void ends_of_time(void **state) {
     q.from = TIME_MIN + 1;
     q.to = TIME_MAX - 1;
     ask(f, &q, 4,
-        "2262-04-11 traces=1 obs=1 cost=0.0 [m n=1 traces=1 in=0 out=0 total=0 cost=0.0]\n"
-        "2262-04-10 traces=1 obs=1 cost=0.0 [m n=1 traces=1 in=0 out=0 total=0 cost=0.0]\n"
-        "1677-09-22 traces=1 obs=1 cost=0.0 [m n=1 traces=1 in=0 out=0 total=0 cost=0.0]\n"
-        "1677-09-21 traces=1 obs=1 cost=0.0 [m n=1 traces=1 in=0 out=0 total=0 cost=0.0]\n");
+        "+958757-02-28 traces=1 obs=1 cost=0.0 [m n=1 traces=1 in=0 out=0 total=0 cost=0.0]\n"
+        "+956019-04-03 traces=1 obs=1 cost=0.0 [m n=1 traces=1 in=0 out=0 total=0 cost=0.0]\n"
+        "-954818-11-03 traces=1 obs=1 cost=0.0 [m n=1 traces=1 in=0 out=0 total=0 cost=0.0]\n"
+        "-957531-02-11 traces=1 obs=1 cost=0.0 [m n=1 traces=1 in=0 out=0 total=0 cost=0.0]\n");
 }
 
 /* ---- counters ---- */

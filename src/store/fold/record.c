@@ -16,7 +16,7 @@ money trace_rec_cost(const struct trace_rec *r) { return r->cost.has ? r->cost.v
 double seconds_between(int64_t from, int64_t to) {
     if (from == TIME_NONE || to == TIME_NONE)
         return (double)NAN;
-    return (double)((__int128)to - from) / (double)NS_PER_SEC;
+    return (double)(time_true_ns(to) - time_true_ns(from)) / (double)NS_PER_SEC;
 }
 
 double trace_rec_latency(const struct trace_rec *r) {

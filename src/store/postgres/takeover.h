@@ -59,7 +59,7 @@ enum xt_code tk_read(struct pg_conn *c, const struct tk_source *s, const struct 
 void tk_piece_done(struct tk_piece *p); /* also a zeroed one */
 
 /* ---- values of the original's, for tests ---- */
-/* timestamptz (us since 2000, or the infinities) to ns; beyond int64 its ends. */
+/* timestamptz (us since 2000, or the infinities: the ends of time). */
 int64_t tk_time(int64_t us);
 /* Text of a jsonb as the original answers it: whole numbers beyond 64 bits are doubles. `null` is absent. */
 struct str tk_json(struct arena *a, struct str text);

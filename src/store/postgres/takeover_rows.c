@@ -24,10 +24,7 @@
 int64_t tk_time(int64_t us) {
     if (us == INT64_MIN || us == INT64_MAX)
         return us == INT64_MAX ? TIME_MAX : TIME_MIN;
-    __int128 ns = ((__int128)us + PG_EPOCH_US) * 1000;
-    if (ns < TIME_MIN || ns > TIME_MAX)
-        return ns < 0 ? TIME_MIN : TIME_MAX;
-    return (int64_t)ns;
+    return time_from_us((__int128)us + PG_EPOCH_US);
 }
 
 static bool is_digit(char c) { return c >= '0' && c <= '9'; }
@@ -465,8 +462,8 @@ static bool add_observation(struct batch *b, const PGresult *r, int row) {
     o->end = time_at(r, row, O_END);
     o->completion_start = time_at(r, row, O_COMPLETION);
     o->created = time_at(r, row, O_CREATED);
-    if (o->created != TIME_NONE)
-        o->created = time_add(o->created, pg_i64(r, row, O_RANK));
+    if (o->created > TIME_NEAR_MIN && o->created < TIME_NEAR_MAX - 1000)
+        o->created += pg_i64(r, row, O_RANK);
     o->updated = time_at(r, row, O_UPDATED);
     o->model = pg_bytes(r, row, O_MODEL);
     o->model_parameters = tk_json(a, pg_bytes(r, row, O_PARAMETERS));
