@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Single records as bodies: POST /v1/l/traces and /v1/l/observations."""
-# engines
+# engines: ci
 import os
 import sys
 sys.dont_write_bytecode = True

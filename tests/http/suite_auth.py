@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Credentials: contract section 5, group A."""
-# engines
+# engines: ci
 import os
 import re
 import sys

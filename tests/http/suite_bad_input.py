@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Bad input: the right status, a message that names the field, never a 500, bounded memory, and others unharmed."""
-# engines
+# engines: ci
 # timeout: 300
 import gzip
 import json

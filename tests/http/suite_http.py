@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """HTTP itself: connections, bodies, encodings, CORS, request ids, order of checks, error shapes (contract 2.1-2.4)."""
-# engines
+# engines: ci
 # timeout: 240
 import gzip
 import http.client

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Projects and their keys: `xtrace keys` beside a running server."""
-# engines
+# engines: ci
 # timeout: 120
 import glob
 import os

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """The rate limiter: contract section 5, group R (20 a second, burst of 40)."""
-# engines
+# engines: ci
 import os
 import re
 import sys

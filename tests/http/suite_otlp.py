@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """OTLP traces on both paths: contract section 5, group O, and the protocol's own demands on /v1/traces."""
-# engines
+# engines: ci
 # timeout: 180
 import gzip
 import json

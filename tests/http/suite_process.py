@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Starting, probing and stopping: contract section 5, group P."""
-# engines
+# engines: ci
 # timeout: 240
 import os
 import re

@@ -3,7 +3,7 @@
 
 Attributes of Langfuse's own SDKs are compared where the recording makes the field plain; other dialects only by span.
 """
-# engines
+# engines: ci
 # timeout: 180
 # store
 import base64

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Faults once seen from outside, each in its smallest form: costs and counts sent piecemeal, times finer than shown, clients that vanish."""
-# engines
+# engines: ci
 import os
 import sys
 sys.dont_write_bytecode = True

@@ -93,7 +93,7 @@ static Oid array_of(Oid element) {
     for (size_t i = 0; i < sizeof types / sizeof *types; i++)
         if (types[i].element == element)
             return types[i].array;
-    assert(!"a type without arrays");
+    assert(false && "a type without arrays");
     return 0;
 }
 
