@@ -20,6 +20,7 @@
 #define HOLD_SECONDS 30.0         /* as in samples.c */
 #define JOBS_NS (15 * NS_PER_SEC)
 #define STORE_NS (30 * NS_PER_SEC) /* one generation */
+#define RENEW_NS (3 * NS_PER_SEC)  /* a network that hangs does not hold up the stop; the next round tries again */
 #define CARRY_BYTES ((size_t)512 << 10)
 #define NAMES_BYTES ((size_t)1 << 30)
 
@@ -386,7 +387,7 @@ static enum xt_code renew(struct pg_store *e, int64_t own, struct xt_err *err) {
     pg_arg_i64(&a, own);
     pg_arg_bytes(&a, holder_of(e));
     pg_arg_f64(&a, HOLD_SECONDS);
-    c->deadline = TIME_NONE;
+    c->deadline = clock_mono_ns() + RENEW_NS;
     enum xt_code code = pg_begin(c, true, err);
     if (code == XT_OK)
         code = pg_query(c,
