@@ -45,7 +45,7 @@
 #define SERIES_PASS_REPLACING 200
 #define RETAIN_YOUNG_RUN 30
 #define RETAIN_LOOK 100
-#define CHECKPOINT_FRAMES 40
+#define CHECKPOINT_FRAMES 60 /* more than making the schema takes */
 #define ORDER_KEEP 2000
 #define LIST_NEAR 5
 #define LIST_OBSERVATIONS 20
