@@ -2,6 +2,7 @@
 """libxtrace (clients/c): its unit tests, its calls and its sender against the real server, and against servers that
 refuse, stall, talk nonsense or die."""
 # timeout: 240
+# engines: ci
 import base64
 import contextlib
 import gzip

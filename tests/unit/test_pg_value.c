@@ -239,7 +239,7 @@ static void test_args(void **state) {
 
 static void test_results(void **state) {
     (void)state;
-    static char names[10][8];
+    static char names[10][16];
     PGresAttDesc at[10];
     for (int i = 0; i < 10; i++) {
         snprintf(names[i], sizeof names[i], "c%d", i);
