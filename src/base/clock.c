@@ -128,7 +128,7 @@ static unsigned days_in_month(unsigned cycle, unsigned month) {
 }
 
 static bool take_date(struct str *s, struct civil *c) {
-    unsigned cycle;
+    unsigned cycle = 0;
     return take_year(s, &c->year, &cycle) && take_char(s, '-') && take_2(s, &c->month) && take_char(s, '-') &&
            take_2(s, &c->day) && c->month >= 1 && c->month <= 12 && c->day >= 1 &&
            c->day <= days_in_month(cycle, c->month);
