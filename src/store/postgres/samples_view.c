@@ -225,10 +225,12 @@ static enum xt_code collect(const struct pg_samples *s, struct pg_view *v, struc
     return XT_OK;
 }
 
+/* By the wall clock, which is what the call knows: a step of it moves only how long we wait for other readers. */
 static bool lock_until(pthread_mutex_t *mu, int64_t deadline) {
-    int64_t until = deadline == TIME_NONE ? clock_mono_ns() + LOCK_WAIT_NS : deadline;
+    int64_t left = deadline == TIME_NONE ? LOCK_WAIT_NS : deadline - clock_mono_ns();
+    int64_t until = clock_now_ns() + (left > 0 ? left : 0);
     struct timespec ts = { (time_t)(until / NS_PER_SEC), (long)(until % NS_PER_SEC) };
-    return pthread_mutex_clocklock(mu, CLOCK_MONOTONIC, &ts) == 0;
+    return pthread_mutex_timedlock(mu, &ts) == 0;
 }
 
 static enum xt_code take(struct pg_samples *s, struct pg_conn *c, const PGresult *r, struct pg_view *v, bool *ret_old,
