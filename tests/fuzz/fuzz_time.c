@@ -19,10 +19,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     if (rc == TIME_SYNTAX)
         return 0;
     CHECK(ns >= TIME_MIN);
-    if (rc == TIME_RANGE) {
-        CHECK(ns == TIME_MIN || ns == TIME_MAX);
+    if (rc == TIME_RANGE) { /* of another age: it has a place in the order, and its text says it again */
+        CHECK(ns < TIME_NEAR_MIN || ns > TIME_NEAR_MAX);
+        size_t far = time_format_offset(ns, text);
+        CHECK(far < TIME_TEXT_MAX);
+        CHECK(time_parse_rfc3339((struct str){ text, far }, &again) == TIME_RANGE && again == ns);
+        CHECK(time_format_z(ns, text) < TIME_TEXT_MAX && time_format_date(ns, text) >= 10);
         return 0;
     }
+    CHECK(ns >= TIME_NEAR_MIN && ns <= TIME_NEAR_MAX);
     size_t n = time_format_offset(ns, text);
     CHECK(time_parse_rfc3339((struct str){ text, n }, &again) == TIME_OK && again == ns);
     n = time_format_z(ns, text);
