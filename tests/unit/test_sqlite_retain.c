@@ -58,16 +58,19 @@ static void large_trace(void **state) {
     full_trace(b, "large", 7000);
     full_trace(b, "last", 2);
     write_one(f, b);
-    bool more = false;
-    assert_int_equal(f->store.ops->retain(&f->store, RETAIN_TRACES, 2000, &more, &f->err), XT_OK);
-    assert_true(more);
-    assert_sound(f);
     struct trace_query q = all_traces();
     struct daily_query d = all_days();
     struct buf out;
     buf_init(&out, 1 << 20);
-    read_trace(f, 1, "large", &out);
-    assert_string_equal(out.p, "not found\n");
+    /* How much a slice does is a matter of its time: on a slow machine the first ends before the large trace. */
+    for (int slices = 0; slices == 0 || !str_eq(buf_str(&out), STR_LIT("not found\n")); slices++) {
+        bool more = false;
+        assert_int_equal(f->store.ops->retain(&f->store, RETAIN_TRACES, 2000, &more, &f->err), XT_OK);
+        assert_true(more && slices < 2);
+        buf_clear(&out);
+        read_trace(f, 1, "large", &out);
+    }
+    assert_sound(f);
     buf_clear(&out);
     assert_int_equal(read_list(f, &q, &out), 1);
     buf_clear(&out);
