@@ -27,7 +27,8 @@ import subprocess
 import sys
 import threading
 
-from xt import Conn, Fail, Skip, must, short
+from checks import Fail, Skip, must, short
+from wire import Conn
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 INSTALL_SECONDS = 240      # one installation, registry and all

@@ -20,8 +20,9 @@ import time
 sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-import xt
+from child import dies_with_parent
 from facts import *
+from process import base_env
 
 T = Suite()
 SMALL = os.environ.get("XTRACE_TEST_LIMITS") == "small"
@@ -82,11 +83,11 @@ class Crash:
 
 def killed_start(s, crash):
     """A start that does not come to its end: recovery must survive being interrupted."""
-    env = xt.base_env(s.home)
+    env = base_env(s.home)
     env.update({k: str(v) for k, v in s.env.items() if v is not None}, BIND_ADDR="127.0.0.1:0")
     crash.choose()
     p = subprocess.Popen([s.binary, "serve"], env=env, cwd=s.home, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                         stderr=subprocess.DEVNULL, preexec_fn=xt._die_with_parent)
+                         stderr=subprocess.DEVNULL, preexec_fn=dies_with_parent())
     time.sleep(rng.uniform(0, 0.04) * T.slow)
     p.kill()
     must(p.wait() == -signal.SIGKILL, lambda: "a start over the remains ended by itself with %s" % p.returncode)

@@ -14,8 +14,9 @@ import time
 sys.dont_write_bytecode = True
 here = os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [os.path.join(here, "..", "lib"), os.path.join(here, "..", "crash")]
-import xt
+from child import dies_with_parent
 from facts import *
+from process import base_env
 
 T = Suite()
 SEED = int(os.environ.get("XTRACE_TEST_SEED", "0")) or random.randrange(1 << 30)
@@ -44,16 +45,16 @@ def as_nobody(args):
 
 
 def run_plain(args, directory, seconds=10):
-    """Runs the server's program as a plain user; xt.Result."""
+    """Runs the server's program as a plain user; a Result."""
     command = as_nobody([T.binary] + args)
     if not command:
         raise Skip("no setpriv to drop root's rights with")
-    env = xt.base_env("/")
+    env = base_env("/")
     env.update(XTRACE_DATA_DIR=directory, API_BEARER_TOKEN=TOKEN, BIND_ADDR="127.0.0.1:0")
     if subprocess.run(as_nobody(["test", "-x", T.binary]), cwd="/").returncode != 0:
         raise Skip("a plain user may not run " + T.binary)
     p = subprocess.Popen(command, env=env, cwd="/", stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                         preexec_fn=xt._die_with_parent)
+                         preexec_fn=dies_with_parent())
     try:
         out, errs = p.communicate(timeout=seconds * T.slow)
     except subprocess.TimeoutExpired:
@@ -163,7 +164,7 @@ with T.server() as s:
         link = os.path.join(T.tmp(), "link")
         os.symlink(s.dir, link)
         for directory in (s.dir, s.dir + "/", link, os.path.join(s.dir, "..", "data")):
-            load, t = xt.Load(), time.monotonic()
+            load, t = Load(), time.monotonic()
             r = T.exits({"XTRACE_DATA_DIR": directory})
             must(time.monotonic() - t < 3 * T.slow * load.factor(), "it took %.1f s" % (time.monotonic() - t))
             one_line(r)
@@ -173,10 +174,10 @@ with T.server() as s:
     @T.case("twenty servers started at once on one directory: one serves, the others are refused")
     def _():
         directory = os.path.join(T.tmp(), "data")
-        env = xt.base_env(T.tmp())
+        env = base_env(T.tmp())
         env.update(XTRACE_DATA_DIR=directory, API_BEARER_TOKEN=TOKEN, BIND_ADDR="127.0.0.1:0")
         procs = [subprocess.Popen([T.binary, "serve"], env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                                  preexec_fn=xt._die_with_parent) for _ in range(20)]
+                                  preexec_fn=dies_with_parent()) for _ in range(20)]
         try:
             wait(lambda: sum(p.poll() is not None for p in procs) >= 19, 20 * T.slow, "19 to end")
             running = [p for p in procs if p.poll() is None]
@@ -211,7 +212,7 @@ with T.server({"XTRACE_INGEST_DEADLINE_MS": "4000"}) as s:
             names.append(uid())
             got.append(s.post(BATCH, {"trace": {"id": names[-1]}}, timeout=20))
         with locked(s):
-            load, t, posts = xt.Load(), time.monotonic(), []
+            load, t, posts = Load(), time.monotonic(), []
             while time.monotonic() - t < 6 or len(posts) < 12:
                 if len(posts) < 12 and time.monotonic() - t > len(posts) * 0.3:
                     posts.append(threading.Thread(target=post, args=(len(posts),)))
@@ -309,7 +310,7 @@ def ask(c, method, path, body, token):
     """A request that may answer 500 here: the status."""
     try:
         return c.request(method, path, body, auth=bearer(token), timeout=20).status
-    except xt.Fail as e:
+    except Fail as e:
         must("a 500" in str(e), e)
         return 500
 

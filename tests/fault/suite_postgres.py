@@ -17,6 +17,7 @@ import time
 sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 import pg
+from child import dies_with_parent, free_port
 from xt import *
 
 T = Suite()
@@ -508,13 +509,13 @@ def _():
 @contextlib.contextmanager
 def waiting(url):
     """A server that is started while its database can't be used: it lives, is not ready, tells clients to retry."""
-    port = pg._free_port()
+    port = free_port()
     home = T.tmp()
     full = {"PATH": os.environ["PATH"], "HOME": home, "XTRACE_DATA_DIR": home, "DATABASE_URL": url, "API_BEARER_TOKEN": TOKEN,
             "BIND_ADDR": "127.0.0.1:%d" % port, **{k: str(v) for k, v in ENV.items()}}
     with open(os.path.join(home, "err"), "wb") as err:
         proc = subprocess.Popen([T.binary, "serve"], env=full, cwd=home, stdin=subprocess.DEVNULL,
-                                stdout=subprocess.DEVNULL, stderr=err, preexec_fn=pg._die_with_parent)
+                                stdout=subprocess.DEVNULL, stderr=err, preexec_fn=dies_with_parent())
 
     def ask(path, method="GET", body=None):
         with Conn(port, 10 * T.slow) as c:

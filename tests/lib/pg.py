@@ -24,17 +24,17 @@ import ctypes.util
 import glob
 import os
 import pwd
-import random
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import time
 import urllib.parse
 import uuid
+
+from child import dies_with_parent, free_port
 
 USER = "xtrace"     # the superuser of these clusters; no password on the loopback
 # Speed, as nothing here must outlive the machine.  No fsync does not change what a killed server process loses: nothing.
@@ -93,22 +93,6 @@ def _place():
         if not account or (os.path.isdir(path) and _open_to_all(os.path.realpath(path))):
             return path
     raise Error("no directory for temporary files that others may enter")
-
-
-def _die_with_parent():
-    ctypes.CDLL(None).prctl(1, signal.SIGQUIT)  # PR_SET_PDEATHSIG; to a server SIGQUIT is the immediate end
-
-
-def _free_port():
-    """Below the ephemeral range, so no outgoing connection takes it meanwhile."""
-    while True:
-        port = random.randrange(12000, 32000)
-        with socket.socket() as s:
-            try:
-                s.bind(("127.0.0.1", port))
-                return port
-            except OSError:
-                continue
 
 
 # --- libpq --------------------------------------------------------------------------------------------------------
@@ -227,7 +211,7 @@ class Cluster:
                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **self._as())
         if done.returncode != 0:
             raise Error("initdb: " + done.stdout.decode("utf-8", "replace")[-500:])
-        self.port = _free_port()
+        self.port = free_port()
         self.start()
 
     def _as(self):
@@ -248,10 +232,11 @@ class Cluster:
             argv = [os.path.join(self.bin, "postgres"), "-D", self.data, "-p", str(self.port)]
             for name, value in self.settings.items():
                 argv += ["-c", "%s=%s" % (name, value)]
-            # A group of its own: signals to ours (Ctrl-C, the end of a suite) are for us to pass on.
+            # SIGQUIT is a server's immediate end.  A group of its own: signals to ours (Ctrl-C, the end of a suite) are for us
+            # to pass on.
             with open(self.log, "ab") as log:
                 self.proc = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
-                                             preexec_fn=_die_with_parent, **self._as())
+                                             preexec_fn=dies_with_parent(signal.SIGQUIT), **self._as())
             if not wait:
                 return self
             end, why = time.monotonic() + seconds, ""
@@ -263,7 +248,7 @@ class Cluster:
                     why = str(e)
                 time.sleep(0.02)
             if self.proc.poll() is not None and "could not bind" in self.log_text() and attempt < 3 and not self.used():
-                self.port = _free_port()
+                self.port = free_port()
                 continue
             break
         raise Error("the server did not start: %s %s" % (why, self.log_text()[-600:]))
