@@ -1,48 +1,7 @@
-/* test_otlp_map.c -- what spans become: fields by the table of rules, metadata, traces over several spans.
- *
- * Spans are written down as OTLP JSON, which is shorter than structs; the forms of the wire have tests of their own. */
-#include "decoding.h"
+/* test_otlp_map.c -- what one span becomes: fields by the table of rules, metadata, what its resource and scope add. */
+#include "otlp_spans.h"
 
-#include "base/map.h"
-#include "json/json_write.h"
 #include "model/otlp_rules.h"
-
-#define TRACE "0af7651916cd43dd8448eb211c80319c"
-
-/* Decodes spans (JSON texts of an array's inside) below a scope and a resource. */
-static void decode(struct decoded *d, const char *resource, const char *scope, const char *spans) {
-    struct otlp_rejects rejects = { 0, "" };
-    struct buf text;
-    buf_init(&text, (size_t)1 << 28);
-    buf_printf(&text, "{\"resourceSpans\":[{%s%s\"scopeSpans\":[{%s%s\"spans\":[", resource, resource[0] ? "," : "",
-               scope, scope[0] ? "," : "");
-    buf_add_c(&text, spans);
-    buf_add_c(&text, "]}]}]}");
-    assert_false(text.failed);
-    decoded_init(d, buf_str(&text));
-    d->code = decode_otlp_traces_json(&d->scratch, d->body, d->b, true, &rejects, &d->err);
-    decoded_end_of_call(d);
-    buf_done(&text);
-    if (d->code != XT_OK) {
-        fail_msg("%s: %s", spans, d->err.msg);
-    }
-}
-
-/* {"key":k,"value":{...}} for each attribute given as k and the inside of its value. */
-#define ATTR(key, value) "{\"key\":\"" key "\",\"value\":{" value "}}"
-#define TEXT(key, text) ATTR(key, "\"stringValue\":\"" text "\"")
-#define SPAN(id, more) "{\"traceId\":\"" TRACE "\",\"spanId\":\"" id "\",\"name\":\"span " id "\"" more "}"
-#define ID1 "b7ad6b7169203331"
-#define ID2 "b7ad6b7169203332"
-#define ID3 "b7ad6b7169203333"
-#define PARENT(id) ",\"parentSpanId\":\"" id "\""
-#define ATTRS(list) ",\"attributes\":[" list "]"
-
-static void decode_attributes(struct decoded *d, const char *scope, const char *attributes) {
-    char spans[4096];
-    snprintf(spans, sizeof spans, SPAN(ID1, ",\"attributes\":[%s]"), attributes);
-    decode(d, "", scope, spans);
-}
 
 /* ---- fields of one span ---- */
 
@@ -322,30 +281,14 @@ static void old_python_spans_are_generations(void **state) {
 static void ids_times_and_parent(void **state) {
     (void)state;
     struct decoded d;
-    decode(
-        &d, "", "",
-        SPAN(ID1, ",\"startTimeUnixNano\":\"1000\",\"endTimeUnixNano\":\"3000\"") "," SPAN(
-            ID2,
-            PARENT(
-                ID1) ",\"startTimeUnixNano\":\"2000\"") "," SPAN(ID3,
-                                                                 PARENT(
-                                                                     "0000000000000000") ",\"endTimeUnixNano\":"
-                                                                                         "\"2000\"") ","
-                                                                                                     "{\"traceId\":"
-                                                                                                     "\"1" TRACE
-                                                                                                     "\",\"spanId\":"
-                                                                                                     "\"" ID1
-                                                                                                     "\"}," SPAN(
-                                                                                                         "b7ad6b7169203"
-                                                                                                         "334",
-                                                                                                         ",\"parentSpan"
-                                                                                                         "Id\":\"xyz\","
-                                                                                                         "\"startTimeUn"
-                                                                                                         "ixNano\":"
-                                                                                                         "\"9\","
-                                                                                                         "\"endTimeUnix"
-                                                                                                         "Nano\":"
-                                                                                                         "\"5\""));
+    /* clang-format off */
+    decode(&d, "", "",
+           SPAN(ID1, ",\"startTimeUnixNano\":\"1000\",\"endTimeUnixNano\":\"3000\"") ","
+           SPAN(ID2, PARENT(ID1) ",\"startTimeUnixNano\":\"2000\"") ","
+           SPAN(ID3, PARENT("0000000000000000") ",\"endTimeUnixNano\":\"2000\"") ","
+           "{\"traceId\":\"1" TRACE "\",\"spanId\":\"" ID1 "\"},"
+           SPAN("b7ad6b7169203334", ",\"parentSpanId\":\"xyz\",\"startTimeUnixNano\":\"9\",\"endTimeUnixNano\":\"5\""));
+    /* clang-format on */
     assert_int_equal(d.b->nobservations, 4);
     assert_int_equal(d.b->ntraces, 1);
     const struct observation *o = d.b->observations;
@@ -478,11 +421,13 @@ static void resource_and_scope_are_kept(void **state) {
 
 static void resources_do_not_mix(void **state) {
     (void)state;
-    static const char body[] = "{\"resourceSpans\":[{\"resource\":{\"attributes\":[" TEXT(
-        "langfuse.environment", "one") "]},\"scopeSpans\":[{\"scope\":"
-                                       "{\"name\":\"a\"},\"spans\":[" SPAN(ID1, "") "]},{\"spans\":[" SPAN(
-                                           ID2, "") "]}]},{\"scopeSpans\":[{\"scope\":{\"name\":"
-                                                    "\"b\"},\"spans\":[" SPAN(ID3, "") "]}]}]}";
+    /* clang-format off */
+    static const char body[] =
+        "{\"resourceSpans\":[{\"resource\":{\"attributes\":[" TEXT("langfuse.environment", "one") "]},\"scopeSpans\":["
+        "{\"scope\":{\"name\":\"a\"},\"spans\":[" SPAN(ID1, "") "]},"
+        "{\"spans\":[" SPAN(ID2, "") "]}]},"
+        "{\"scopeSpans\":[{\"scope\":{\"name\":\"b\"},\"spans\":[" SPAN(ID3, "") "]}]}]}";
+    /* clang-format on */
     struct otlp_rejects rejects;
     struct decoded d;
     decoded_init(&d, str_c(body));
@@ -500,143 +445,7 @@ static void resources_do_not_mix(void **state) {
     decoded_done(&d);
 }
 
-/* ---- traces ---- */
-
-static void the_root_wins_else_the_first(void **state) {
-    (void)state;
-    struct decoded d;
-    decode(&d, "", "",
-           SPAN(ID1, PARENT(ID3) ATTRS(TEXT("user.id", "u1") "," TEXT("session.id", "s1") "," TEXT(
-                         "langfuse.trace.name",
-                         "n1"))) "," SPAN(ID2,
-                                          PARENT(ID3) ATTRS(TEXT("user.id", "u2") "," TEXT(
-                                              "langfuse.release", "r2"))) "," SPAN(ID3, ATTRS(TEXT("user.id", "u3"))));
-    const struct trace *t = &d.b->traces[0];
-    assert_int_equal(d.b->ntraces, 1);
-    assert_str(t->user, "u3");
-    assert_str(t->session, "s1");
-    assert_str(t->release, "r2");
-    assert_str(t->name, "n1");
-    assert_false(t->name_weak);
-    decoded_done(&d);
-    decode(&d, "", "", SPAN(ID1, PARENT(ID3)) "," SPAN(ID2, ""));
-    assert_str(d.b->traces[0].name, "span " ID2);
-    assert_true(d.b->traces[0].name_weak);
-    decoded_done(&d);
-    decode(&d, "", "", SPAN(ID1, PARENT(ID3)));
-    assert_str(d.b->traces[0].name, NULL);
-    assert_false(d.b->traces[0].name_weak);
-    decoded_done(&d);
-    decode(&d, "", "", SPAN(ID1, PARENT(ID3) ATTRS(ATTR("langfuse.internal.as_root", "\"boolValue\":true"))));
-    assert_str(d.b->traces[0].name, "span " ID1);
-    assert_true(id_has(&d.b->observations[0].parent_id));
-    assert_str(d.b->observations[0].metadata, "{\"attributes\":{\"langfuse.internal.as_root\":true}}");
-    decoded_done(&d);
-}
-
-static void tags_of_all_forms_are_united(void **state) {
-    (void)state;
-    static const char *const want[] = { "a", "b", "5", "c d", "e", "f", "g" };
-    struct decoded d;
-    decode(
-        &d, "", "",
-        SPAN(ID1,
-             ATTRS(ATTR(
-                 "langfuse.trace.tags",
-                 "\"arrayValue\":{\"values\":[{\"stringValue\":\"a\"},{\"stringValue\":"
-                 "\"b\"},"
-                 "{},{\"stringValue\":\"\"},{\"intValue\":5},{\"stringValue\":\"a\"}]"
-                 "}"))) "," SPAN(ID2,
-                                 ATTRS(TEXT(
-                                     "langfuse.tags",
-                                     " b ,c d,, e"))) "," SPAN(ID3,
-                                                               ATTRS(TEXT(
-                                                                   "langfuse.trace.tags",
-                                                                   "[\\\"f\\\","
-                                                                   "\\\"a\\\",null,"
-                                                                   "\\\"\\\"]"))) "," SPAN("b7ad6b7169203334",
-                                                                                           ATTRS(TEXT(
-                                                                                               "langfuse.observation."
-                                                                                               "metadata.langfuse_tags",
-                                                                                               "g"))));
-    const struct trace *t = &d.b->traces[0];
-    assert_true(t->tags_has);
-    assert_int_equal(t->ntags, sizeof want / sizeof *want);
-    for (size_t i = 0; i < t->ntags; i++) {
-        assert_str(t->tags[i], want[i]);
-    }
-    decoded_done(&d);
-    decode(&d, "", "", SPAN(ID1, ATTRS(ATTR("langfuse.trace.tags", "\"arrayValue\":{}"))));
-    assert_false(d.b->traces[0].tags_has);
-    decoded_done(&d);
-}
-
-static void public_stays_true(void **state) {
-    (void)state;
-    struct decoded d;
-    decode(&d, "", "",
-           SPAN(ID1, ATTRS(ATTR("langfuse.trace.public", "\"boolValue\":false"))) "," SPAN(
-               ID2, ATTRS(TEXT("langfuse.public", "true"))) "," SPAN(ID3, ATTRS(ATTR("langfuse.trace.public",
-                                                                                     "\"boolValue\":false"))));
-    assert_int_equal(d.b->traces[0].is_public, TRI_TRUE);
-    decoded_done(&d);
-    decode(&d, "", "", SPAN(ID1, ""));
-    assert_int_equal(d.b->traces[0].is_public, TRI_NONE);
-    decoded_done(&d);
-}
-
-static void trace_metadata_merges_by_key(void **state) {
-    (void)state;
-    struct decoded d;
-    decode(
-        &d, "", "",
-        SPAN(ID1, ATTRS(TEXT("langfuse.trace.metadata.a", "1") "," TEXT("langfuse.trace.metadata.q", "\\\""))) "," SPAN(
-            ID2, ATTRS(TEXT("langfuse.trace.metadata.b", "[1]") "," TEXT(
-                     "langfuse.trace.metadata.a", "1"))) "," SPAN(ID3,
-                                                                  ATTRS(TEXT("langfuse.trace.metadata.a", "2") "," TEXT(
-                                                                      "langfuse.trace.metadata.q", "\\\\\\\""))));
-    assert_str(d.b->traces[0].metadata, "{\"a\":\"2\",\"q\":\"\\\\\\\"\",\"b\":[1]}");
-    decoded_done(&d);
-}
-
-static void traces_come_in_order_of_appearance(void **state) {
-    (void)state;
-    struct decoded d;
-    decode(&d, "", "",
-           "{\"traceId\":\"00000000000000000000000000000002\",\"spanId\":\"" ID1 "\",\"name\":\"x\"},"
-           "{\"traceId\":\"00000000000000000000000000000001\",\"spanId\":\"" ID1 "\",\"name\":\"y\"},"
-           "{\"traceId\":\"00000000000000000000000000000002\",\"spanId\":\"" ID2 "\",\"parentSpanId\":\"" ID1 "\"}");
-    assert_int_equal(d.b->ntraces, 2);
-    assert_int_equal(d.b->nobservations, 3);
-    assert_str(d.b->traces[0].name, "x");
-    assert_str(d.b->traces[1].name, "y");
-    assert_true(str_eq(d.b->observations[2].trace_id.key, d.b->traces[0].id.key));
-    assert_str(d.b->observations[2].name, "");
-    decoded_done(&d);
-}
-
 /* ---- scale and memory ---- */
-
-/* One trace, 20,000 spans, each with a metadata key, a tag and a session of its own: nothing may be quadratic. */
-static void many_spans_of_one_trace(void **state) {
-    (void)state;
-    const int n = 20000;
-    struct buf spans;
-    struct decoded d;
-    buf_init(&spans, (size_t)1 << 28);
-    for (int i = 0; i < n; i++) {
-        buf_printf(&spans,
-                   "%s{\"traceId\":\"" TRACE "\",\"spanId\":\"%016x\"" ATTRS(
-                       TEXT("langfuse.trace.metadata.k%d", "v%d") "," TEXT("langfuse.tags", "t%d")) "}",
-                   i ? "," : "", (unsigned)i + 1, i, i, i);
-    }
-    decode(&d, "", "", spans.p);
-    buf_done(&spans);
-    assert_int_equal(d.b->nobservations, n);
-    assert_int_equal(d.b->traces[0].ntags, n);
-    assert_true(str_ends(d.b->traces[0].metadata, ",\"k19999\":\"v19999\"}"));
-    decoded_done(&d);
-}
 
 static void many_attributes_of_one_span(void **state) {
     (void)state;
@@ -661,31 +470,20 @@ static void many_attributes_of_one_span(void **state) {
 /* Every allocation in turn fails: an error or the whole result, never a crash or a part of it. */
 static void missing_memory_is_an_error(void **state) {
     (void)state;
-    static const char body[] = "{\"resourceSpans\":[{\"resource\":{\"attributes\":[" TEXT(
-        "service.name",
-        "a\\n") "]},\"scopeSpans\":[{\"scope\":{\"name\":"
-                "\"lib\"},\"spans\":[" SPAN(
-                    ID1,
-                    ATTRS(TEXT("langfuse.observation.input", "a\\nb") "," TEXT("user.id", "\\u00e9") "," TEXT(
-                        "langfuse.observation.cost_details",
-                        "{\\\"total\\\":1}") "," TEXT("langfuse.trace.metadata.x",
-                                                      "1") "," TEXT("langfuse.observation.metadata",
-                                                                    "{\\\"m\\\":1}") "," TEXT("langfuse.tags",
-                                                                                              "[\\\"t\\\"]")) ",\"event"
-                                                                                                              "s\":[{"
-                                                                                                              "\"name\""
-                                                                                                              ":\"excep"
-                                                                                                              "tion\","
-                                                                                                              "\"attrib"
-                                                                                                              "utes\":"
-                                                                                                              "[" TEXT(
-                                                                                                                  "exce"
-                                                                                                                  "ptio"
-                                                                                                                  "n."
-                                                                                                                  "typ"
-                                                                                                                  "e",
-                                                                                                                  "T") "," TEXT("exception.message",
-                                                                                                                                "M") "]}]") "]}]}]}";
+    /* clang-format off */
+    static const char body[] =
+        "{\"resourceSpans\":[{\"resource\":{\"attributes\":[" TEXT("service.name", "a\\n") "]},"
+        "\"scopeSpans\":[{\"scope\":{\"name\":\"lib\"},\"spans\":["
+        SPAN(ID1, ATTRS(TEXT("langfuse.observation.input", "a\\nb") ","
+                        TEXT("user.id", "\\u00e9") ","
+                        TEXT("langfuse.observation.cost_details", "{\\\"total\\\":1}") ","
+                        TEXT("langfuse.trace.metadata.x", "1") ","
+                        TEXT("langfuse.observation.metadata", "{\\\"m\\\":1}") ","
+                        TEXT("langfuse.tags", "[\\\"t\\\"]"))
+                  ",\"events\":[{\"name\":\"exception\",\"attributes\":["
+                  TEXT("exception.type", "T") "," TEXT("exception.message", "M") "]}]")
+        "]}]}]}";
+    /* clang-format on */
     for (uint64_t n = 1; n < 1000; n++) {
         struct otlp_rejects rejects;
         struct decoded d;
@@ -733,23 +531,16 @@ static void quoted_metadata_is_decoded_once(void **state) {
         snprintf(resource, sizeof resource, "\"resource\":{\"attributes\":[" TEXT("telemetry.sdk.language", "%s") "]}",
                  cases[i].language);
         snprintf(scope, sizeof scope, "\"scope\":{\"name\":\"langfuse-sdk\",\"version\":\"%s\"}", cases[i].version);
-        decode(
-            &d, resource, scope,
-            SPAN(
-                ID1,
-                ATTRS(
-                    TEXT("langfuse.observation.metadata.s", "\\\"text\\\"") "," TEXT("langfuse.observation.metadata.n", "\\\"123\\\"") "," TEXT(
-                        "langfuse.observation.metadata.i",
-                        "7") "," TEXT("langfuse.observation.metadata.b",
-                                      "true") "," TEXT("langfuse.observation.metadata.o",
-                                                       "{\\\"a\\\":1}") "," TEXT("langfuse.trace.metadata.tenant",
-                                                                                 "\\\"acme\\\"") "," TEXT("langfuse."
-                                                                                                          "trace."
-                                                                                                          "metadata."
-                                                                                                          "langfuse_"
-                                                                                                          "user_id",
-                                                                                                          "\\\"ann\\"
-                                                                                                          "\""))));
+        /* clang-format off */
+        decode(&d, resource, scope,
+               SPAN(ID1, ATTRS(TEXT("langfuse.observation.metadata.s", "\\\"text\\\"") ","
+                               TEXT("langfuse.observation.metadata.n", "\\\"123\\\"") ","
+                               TEXT("langfuse.observation.metadata.i", "7") ","
+                               TEXT("langfuse.observation.metadata.b", "true") ","
+                               TEXT("langfuse.observation.metadata.o", "{\\\"a\\\":1}") ","
+                               TEXT("langfuse.trace.metadata.tenant", "\\\"acme\\\"") ","
+                               TEXT("langfuse.trace.metadata.langfuse_user_id", "\\\"ann\\\""))));
+        /* clang-format on */
         struct str metadata = d.b->observations[0].metadata;
         if (!str_starts(metadata, cases[i].observation)) {
             fail_msg("%s %s: %.*s", cases[i].language, cases[i].version, STR_FMT(metadata));
@@ -787,12 +578,6 @@ int main(void) {
         cmocka_unit_test(status_events_and_the_rest),
         cmocka_unit_test(resource_and_scope_are_kept),
         cmocka_unit_test(resources_do_not_mix),
-        cmocka_unit_test(the_root_wins_else_the_first),
-        cmocka_unit_test(tags_of_all_forms_are_united),
-        cmocka_unit_test(public_stays_true),
-        cmocka_unit_test(trace_metadata_merges_by_key),
-        cmocka_unit_test(traces_come_in_order_of_appearance),
-        cmocka_unit_test(many_spans_of_one_trace),
         cmocka_unit_test(many_attributes_of_one_span),
         cmocka_unit_test(missing_memory_is_an_error),
         cmocka_unit_test(quoted_metadata_is_decoded_once),
