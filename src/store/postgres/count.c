@@ -1,43 +1,29 @@
 /* count.c -- how many traces match (filter.h): from counters where they know it, else by an index, else by rows. */
-#include "store/fold/keys.h"
 #include "store/postgres/filter.h"
 
-/* Do the rollups know? Without conditions, or with those that are in their keys. */
-static bool by_rollups(const struct pg_filter *f) {
-    return !str_has(f->user) && !str_has(f->session) && !str_has(f->version) && !str_has(f->release) && f->ntags == 0 &&
-           !record_keys_any(&f->keys);
-}
-
 /* Is nothing but that tag asked for? */
-static bool by_key(const struct pg_filter *f) {
-    struct pg_filter rest = *f;
+static bool by_key(const struct trace_filter *f) {
+    struct trace_filter rest = *f;
     rest.ntags = 0;
-    return pg_filter_is_key(f) && pg_filter_is_plain(&rest);
+    return pg_filter_is_key(f) && trace_filter_is_plain(&rest);
 }
 
-static void rows_sql(struct pg_sql *q, const struct pg_filter *f) {
+static void rows_sql(struct pg_sql *q, const struct trace_filter *f) {
     const char *time;
     pg_sql_c(q, "(SELECT count(*) FROM ");
     pg_filter_sql(q, f, &time);
     pg_sql_c(q, ")");
 }
 
-static void starts(struct pg_sql *q, const struct pg_piece *p) {
-    pg_sql_c(q, " AND r.start >= ");
-    pg_sql_i64(q, p->from);
-    pg_sql_c(q, " AND r.start <= ");
-    pg_sql_i64(q, p->to);
-}
-
-static void piece_sql(struct pg_sql *q, const struct pg_filter *f, const struct pg_piece *p) {
+static void piece_sql(struct pg_sql *q, const struct trace_filter *f, const struct range_piece *p) {
     if (p->span == 0) {
-        struct pg_filter part = *f;
+        struct trace_filter part = *f;
         part.from = p->from;
         part.to = p->to;
         rows_sql(q, &part);
         return;
     }
-    if (pg_filter_is_plain(f)) {
+    if (trace_filter_is_plain(f)) {
         pg_sql_c(q, "(SELECT coalesce(sum(r.n), 0) FROM xtrace.rollup_count r WHERE r.project = ");
         pg_sql_i64(q, f->project);
         pg_sql_c(q, " AND r.span = ");
@@ -46,11 +32,11 @@ static void piece_sql(struct pg_sql *q, const struct pg_filter *f, const struct 
         pg_sql_c(q, "(SELECT coalesce(sum(r.n), 0) FROM xtrace.rollup_trace r WHERE ");
         pg_filter_rollup_sql(q, f, p->span);
     }
-    starts(q, p);
+    pg_filter_starts_sql(q, p);
     pg_sql_c(q, ")");
 }
 
-static void key_sql(struct pg_sql *q, const struct pg_filter *f) {
+static void key_sql(struct pg_sql *q, const struct trace_filter *f) {
     pg_sql_c(q, "(SELECT count(*) FROM xtrace.trace_key r WHERE r.kind = 1::smallint AND r.project = ");
     pg_sql_i64(q, f->project);
     pg_sql_c(q, " AND r.v = ");
@@ -62,12 +48,13 @@ static void key_sql(struct pg_sql *q, const struct pg_filter *f) {
     pg_sql_c(q, ")");
 }
 
-void pg_count_sql(struct pg_sql *q, const struct pg_filter *f) {
+void pg_count_sql(struct pg_sql *q, const struct trace_filter *f) {
     pg_sql_c(q, "SELECT 0::numeric");
-    if (by_rollups(f)) {
-        int64_t spans[3];
-        struct pg_pieces p;
-        pg_pieces_of(&p, spans, pg_filter_spans(f, true, spans), f->from, f->to);
+    if (trace_filter_by_rollups(f)) {
+        int64_t spans[RANGE_SPANS];
+        struct range_pieces p;
+        const size_t n = range_spans(str_has(f->name), trace_filter_is_plain(f), spans);
+        range_split(spans, n, f->from, f->to, &p);
         for (size_t i = 0; i < p.n; i++) {
             pg_sql_c(q, p.v[i].sign > 0 ? " + " : " - ");
             piece_sql(q, f, &p.v[i]);

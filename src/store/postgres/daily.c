@@ -33,7 +33,7 @@ struct day {
 struct daily {
     struct pg_read r;
     const struct daily_query *q;
-    struct pg_filter f;
+    struct trace_filter f;
     bool by_rows;
     struct day *days; /* of the page, newest first */
     size_t n;
@@ -55,25 +55,18 @@ static int64_t day_end(int64_t number) {
 }
 
 /* What the rollups give and what rows give, of [from, to]. */
-static void daily_pieces(const struct daily *d, int64_t from, int64_t to, struct pg_pieces *ret) {
-    int64_t spans[3];
+static void daily_pieces(const struct daily *d, int64_t from, int64_t to, struct range_pieces *ret) {
+    int64_t spans[RANGE_SPANS];
     if (!d->by_rows) {
-        pg_pieces_of(ret, spans, pg_filter_spans(&d->f, false, spans), from, to);
+        range_split(spans, range_spans(str_has(d->f.name), false, spans), from, to, ret);
         return;
     }
     ret->n = 1;
-    ret->v[0] = (struct pg_piece){ .span = 0, .from = from, .to = to, .sign = 1 };
+    ret->v[0] = (struct range_piece){ .span = 0, .from = from, .to = to, .sign = 1 };
 }
 
-static void starts(struct pg_sql *q, const struct pg_piece *p) {
-    pg_sql_c(q, " AND r.start >= ");
-    pg_sql_i64(q, p->from);
-    pg_sql_c(q, " AND r.start <= ");
-    pg_sql_i64(q, p->to);
-}
-
-static void rows_of(struct pg_sql *q, const struct daily *d, const struct pg_piece *p) {
-    struct pg_filter part = d->f;
+static void rows_of(struct pg_sql *q, const struct daily *d, const struct range_piece *p) {
+    struct trace_filter part = d->f;
     const char *time;
     part.from = p->from;
     part.to = p->to;
@@ -82,12 +75,12 @@ static void rows_of(struct pg_sql *q, const struct daily *d, const struct pg_pie
 
 /* ---- days ---- */
 
-static void days_piece(struct pg_sql *q, const struct daily *d, const struct pg_piece *p) {
+static void days_piece(struct pg_sql *q, const struct daily *d, const struct range_piece *p) {
     if (p->span != 0) {
         pg_sql_c(q, "SELECT " DAY_OF(
                         "r.start") ", r.n, r.nobs, r.cost, NULL::int, NULL::int FROM xtrace.rollup_trace r WHERE ");
         pg_filter_rollup_sql(q, &d->f, p->span);
-        starts(q, p);
+        pg_filter_starts_sql(q, p);
         return;
     }
     pg_sql_c(q, "SELECT " DAY_OF("t.ts"));
@@ -100,7 +93,7 @@ static void days_piece(struct pg_sql *q, const struct daily *d, const struct pg_
 
 /* All days, newest first, with the weeks that hold what counts by rows. */
 static void days_sql(struct pg_sql *q, const struct daily *d) {
-    struct pg_pieces p;
+    struct range_pieces p;
     daily_pieces(d, d->f.from, d->f.to, &p);
     pg_sql_clear(q);
     pg_sql_c(q, "SELECT d.day, sum(d.n)::numeric, sum(d.nobs)::numeric, sum(d.cost), min(min(d.w0)) OVER (),"
@@ -143,17 +136,17 @@ static enum xt_code take_days(struct daily *d, const PGresult *rows, struct xt_e
 
 /* ---- models ---- */
 
-static void models_rollup(struct pg_sql *q, const struct daily *d, const struct pg_piece *p) {
+static void models_rollup(struct pg_sql *q, const struct daily *d, const struct range_piece *p) {
     pg_sql_c(q,
              "SELECT " DAY_OF("r.start") ", r.model, sum(r.n), sum(r.ntrace), sum(r.tin), sum(r.tout), sum(r.ttotal),"
                                          " sum(r.cost) FROM xtrace.rollup_model r WHERE ");
     pg_filter_rollup_sql(q, &d->f, p->span);
-    starts(q, p);
+    pg_filter_starts_sql(q, p);
     pg_sql_c(q, " GROUP BY 1, 2");
 }
 
 /* As the fold adds up the shares of one trace: without a model it is of the model "unknown". */
-static void models_rows(struct pg_sql *q, const struct daily *d, const struct pg_piece *p) {
+static void models_rows(struct pg_sql *q, const struct daily *d, const struct range_piece *p) {
     const int sign = p->sign;
     buf_printf(&q->text,
                "SELECT k.day, '=' || coalesce(o.model, '" UNKNOWN_MODEL
@@ -174,7 +167,7 @@ static void models_rows(struct pg_sql *q, const struct daily *d, const struct pg
 
 /* False: there is nothing to ask. */
 static bool models_sql(struct pg_sql *q, const struct daily *d) {
-    struct pg_pieces p;
+    struct range_pieces p;
     int64_t from = day_start(d->days[d->n - 1].number), to = day_end(d->days[0].number);
     bool any = false;
     daily_pieces(d, from > d->f.from ? from : d->f.from, to < d->f.to ? to : d->f.to, &p);
@@ -308,8 +301,8 @@ enum xt_code postgres_daily(struct store *s, const struct daily_query *q, day_vi
                             int64_t *ret_total, struct xt_err *err) {
     struct daily d = { .q = q };
     bool more = true;
-    pg_filter_of_daily(q, &d.f);
-    d.by_rows = str_has(q->user) || str_has(q->version) || str_has(q->release) || q->ntags > 0;
+    trace_filter_of_daily(q, &d.f);
+    d.by_rows = !trace_filter_by_rollups(&d.f);
     if (!pg_filter_can_match(&d.f)) {
         *ret_total = 0;
         return XT_OK;

@@ -6,51 +6,11 @@
 
 /* ---- what is asked ---- */
 
-void pg_filter_of_traces(const struct trace_query *q, struct pg_filter *ret) {
-    *ret = (struct pg_filter){
-        .project = q->project,
-        .label = q->label,
-        .user = q->user,
-        .name = q->name,
-        .session = q->session,
-        .version = q->version,
-        .release = q->release,
-        .tags = q->tags,
-        .ntags = q->ntags,
-        .environments = q->environments,
-        .nenvironments = q->nenvironments,
-        .keys = q->keys,
-        .from = q->from,
-        .to = q->to,
-    };
-}
-
-void pg_filter_of_daily(const struct daily_query *q, struct pg_filter *ret) {
-    *ret = (struct pg_filter){
-        .project = q->project,
-        .label = q->label,
-        .user = q->user,
-        .name = q->trace_name,
-        .version = q->version,
-        .release = q->release,
-        .tags = q->tags,
-        .ntags = q->ntags,
-        .from = q->from,
-        .to = q->to,
-    };
-}
-
-bool pg_filter_is_plain(const struct pg_filter *f) {
-    return !str_has(f->label) && !str_has(f->user) && !str_has(f->name) && !str_has(f->session) &&
-           !str_has(f->version) && !str_has(f->release) && f->ntags == 0 && f->nenvironments == 0 &&
-           !record_keys_any(&f->keys);
-}
-
-bool pg_filter_is_key(const struct pg_filter *f) { return f->ntags == 1 && f->tags[0].n <= PG_SHORT_KEEP; }
+bool pg_filter_is_key(const struct trace_filter *f) { return f->ntags == 1 && f->tags[0].n <= PG_SHORT_KEEP; }
 
 static bool text_can_match(struct str s) { return !str_has(s) || utf8_valid(s); }
 
-bool pg_filter_can_match(const struct pg_filter *f) {
+bool pg_filter_can_match(const struct trace_filter *f) {
     if (f->from > f->to || !text_can_match(f->label) || !text_can_match(f->user) || !text_can_match(f->name) ||
         !text_can_match(f->session) || !text_can_match(f->version) || !text_can_match(f->release))
         return false;
@@ -90,7 +50,7 @@ static void equals_indexed(struct pg_sql *q, const char *column, struct str s, b
 }
 
 /* One of them; those that are not UTF-8 equal nothing. */
-static void environments(struct pg_sql *q, const char *column, const struct pg_filter *f) {
+static void environments(struct pg_sql *q, const char *column, const struct trace_filter *f) {
     size_t n = 0;
     if (f->nenvironments == 0)
         return;
@@ -119,7 +79,7 @@ static void range(struct pg_sql *q, const char *column, int64_t from, int64_t to
 }
 
 /* A key of the first tag, of the trace's own time. */
-static void key_of_tag(struct pg_sql *q, const struct pg_filter *f) {
+static void key_of_tag(struct pg_sql *q, const struct trace_filter *f) {
     char room[PG_SHORT_MAX];
     pg_sql_c(q, "k.kind = 1::smallint AND k.project = ");
     pg_sql_i64(q, f->project);
@@ -129,7 +89,7 @@ static void key_of_tag(struct pg_sql *q, const struct pg_filter *f) {
 }
 
 /* Turns, runs and steps: few traces have the same. */
-static void record_keys(struct pg_sql *q, const struct pg_filter *f) {
+static void record_keys(struct pg_sql *q, const struct trace_filter *f) {
     char room[PG_SHORT_MAX];
     for (int i = 0; i < RECORD_KEYS; i++) {
         if (!str_has(f->keys.v[i]))
@@ -145,7 +105,7 @@ static void record_keys(struct pg_sql *q, const struct pg_filter *f) {
     }
 }
 
-void pg_filter_sql(struct pg_sql *q, const struct pg_filter *f, const char **ret_time) {
+void pg_filter_sql(struct pg_sql *q, const struct trace_filter *f, const char **ret_time) {
     const bool by_tag = f->ntags > 0 && !str_has(f->session) && !str_has(f->user);
     *ret_time = by_tag ? "k" : "t";
     if (by_tag) {
@@ -173,7 +133,7 @@ void pg_filter_sql(struct pg_sql *q, const struct pg_filter *f, const char **ret
     }
 }
 
-void pg_filter_rollup_sql(struct pg_sql *q, const struct pg_filter *f, int64_t span) {
+void pg_filter_rollup_sql(struct pg_sql *q, const struct trace_filter *f, int64_t span) {
     const int level = str_has(f->name) ? ROLLUP_NAMED_HOUR : span == NS_PER_DAY ? ROLLUP_ALL_DAY : ROLLUP_ALL_HOUR;
     buf_printf(&q->text, "r.level = %d::smallint AND r.project = ", level);
     pg_sql_i64(q, f->project);
@@ -185,61 +145,4 @@ void pg_filter_rollup_sql(struct pg_sql *q, const struct pg_filter *f, int64_t s
     environments(q, "r.env", f);
 }
 
-/* ---- ranges ---- */
-
-static void add_piece(struct pg_pieces *p, int64_t span, int64_t from, int64_t to, int sign) {
-    if (from <= to && p->n < PIECES_MAX)
-        p->v[p->n++] = (struct pg_piece){ span, from, to, sign };
-}
-
-/* A part of one interval of the finest span: the rows of its shorter side. */
-static void add_part(struct pg_pieces *p, int64_t span, int64_t from, int64_t to) {
-    const int64_t start = time_floor(from, span), end = rollup_end(start, span);
-    if (to - from <= span / 2) {
-        add_piece(p, 0, from, to, 1);
-        return;
-    }
-    add_piece(p, span, start, start, 1);
-    if (start < from)
-        add_piece(p, 0, start, from - 1, -1);
-    if (to < end)
-        add_piece(p, 0, to + 1, end, -1);
-}
-
-/* Depth is bounded by the number of spans. */
-static void split(struct pg_pieces *p, const int64_t *spans, size_t n, size_t level, int64_t from, int64_t to) {
-    int64_t first = 0, last = 0;
-    if (from > to)
-        return;
-    while (level < n && !rollup_whole(from, to, spans[level], &first, &last))
-        level++;
-    if (level < n) {
-        const int64_t end = rollup_end(last, spans[level]);
-        add_piece(p, spans[level], first, last, 1);
-        if (from < first)
-            split(p, spans, n, level + 1, from, first - 1);
-        if (end < to)
-            split(p, spans, n, level + 1, end + 1, to);
-        return;
-    }
-    /* Less than two intervals of the finest span. */
-    const int64_t middle = rollup_end(time_floor(from, spans[n - 1]), spans[n - 1]);
-    add_part(p, spans[n - 1], from, to < middle ? to : middle);
-    if (middle < to)
-        add_part(p, spans[n - 1], middle + 1, to);
-}
-
-void pg_pieces_of(struct pg_pieces *p, const int64_t *spans, size_t nspans, int64_t from, int64_t to) {
-    p->n = 0;
-    split(p, spans, nspans, 0, from, to);
-}
-
-size_t pg_filter_spans(const struct pg_filter *f, bool counts, int64_t ret_spans[3]) {
-    size_t n = 0;
-    if (!str_has(f->name))
-        ret_spans[n++] = NS_PER_DAY;
-    ret_spans[n++] = ROLLUP_HOUR;
-    if (counts && pg_filter_is_plain(f))
-        ret_spans[n++] = ROLLUP_TICK;
-    return n;
-}
+void pg_filter_starts_sql(struct pg_sql *q, const struct range_piece *p) { range(q, "r.start", p->from, p->to); }

@@ -13,7 +13,7 @@
 struct listing {
     struct pg_read r;
     const struct trace_query *q;
-    struct pg_filter f;
+    struct trace_filter f;
     int64_t limit, total;
     trace_visitor *visit;
     void *arg;
@@ -54,7 +54,7 @@ static void window_sql(struct pg_sql *q, int64_t offset, int64_t limit) {
 }
 
 /* The page's rows, in order. */
-static void page_sql(struct pg_sql *q, const struct listing *l, const struct pg_filter *f, int64_t offset) {
+static void page_sql(struct pg_sql *q, const struct listing *l, const struct trace_filter *f, int64_t offset) {
     const char *time, *by = order_of(l->q->order);
     char ts[8];
     pg_sql_clear(q);
@@ -85,9 +85,9 @@ static void page_sql(struct pg_sql *q, const struct listing *l, const struct pg_
 /* ---- far down a plain list ---- */
 
 /* The hour in which the page begins, and how many traces stand before it: *f is narrowed, *offset becomes what is left. */
-static void skip_sql(struct pg_sql *q, const struct pg_filter *f, bool descending, int64_t first, int64_t last,
+static void skip_sql(struct pg_sql *q, const struct trace_filter *f, bool descending, int64_t first, int64_t last,
                      int64_t offset) {
-    struct pg_filter edge = *f;
+    struct trace_filter edge = *f;
     if (descending)
         edge.from = rollup_end(last, ROLLUP_HOUR) + 1;
     else
@@ -111,7 +111,7 @@ static void skip_sql(struct pg_sql *q, const struct pg_filter *f, bool descendin
     pg_sql_c(q, descending ? " ORDER BY h.start LIMIT 1" : " ORDER BY h.start DESC LIMIT 1");
 }
 
-static enum xt_code skip_hours(struct listing *l, struct pg_filter *f, int64_t *offset, struct xt_err *err) {
+static enum xt_code skip_hours(struct listing *l, struct trace_filter *f, int64_t *offset, struct xt_err *err) {
     int64_t first, last;
     PGresult *rows = NULL;
     if (!rollup_whole(f->from, f->to, ROLLUP_HOUR, &first, &last))
@@ -150,7 +150,7 @@ static enum xt_code near_page(struct listing *l, PGresult **ret, struct xt_err *
 
 static enum xt_code far_page(struct listing *l, PGresult **ret, struct xt_err *err) {
     PGresult *count = NULL;
-    struct pg_filter f = l->f;
+    struct trace_filter f = l->f;
     int64_t offset = l->q->offset;
     pg_sql_clear(&l->r.q);
     pg_count_sql(&l->r.q, &l->f);
@@ -161,7 +161,7 @@ static enum xt_code far_page(struct listing *l, PGresult **ret, struct xt_err *e
     PQclear(count);
     if (offset >= l->total)
         return XT_OK;
-    if (pg_filter_is_plain(&f) && l->q->order == ORDER_TIMESTAMP)
+    if (trace_filter_is_plain(&f) && l->q->order == ORDER_TIMESTAMP)
         code = skip_hours(l, &f, &offset, err);
     if (code != XT_OK)
         return code;
@@ -234,7 +234,7 @@ enum xt_code postgres_traces_list(struct store *s, const struct trace_query *q, 
                                   int64_t *ret_total, struct xt_err *err) {
     struct listing l = { .q = q, .visit = visit, .arg = arg, .more = true };
     PGresult *rows = NULL;
-    pg_filter_of_traces(q, &l.f);
+    trace_filter_of_list(q, &l.f);
     l.limit = q->limit > PAGE_MAX ? PAGE_MAX : q->limit;
     if (!pg_filter_can_match(&l.f)) {
         *ret_total = 0;

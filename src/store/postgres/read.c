@@ -7,7 +7,7 @@ enum xt_code pg_read_open(struct pg_read *r, struct pg_store *e, int64_t deadlin
     *r = (struct pg_read){ .e = e };
     r->c = pg_reader_get(e, deadline, err);
     if (!r->c)
-        return err ? err->code : XT_EUNAVAILABLE;
+        return err->code;
     arena_init(&r->a, READ_BYTES);
     pg_sql_init(&r->q);
     pg_sql_init(&r->more);

@@ -355,22 +355,11 @@ static enum xt_code from_traces(struct daily *d, int64_t *ret_total, struct xt_e
 
 static enum xt_code read_daily(struct daily *d, int64_t *ret_total, struct xt_err *err) {
     const struct daily_query *q = d->q;
-    d->filter = (struct trace_filter){ .project = q->project,
-                                       .label = q->label,
-                                       .user = q->user,
-                                       .name = q->trace_name,
-                                       .version = q->version,
-                                       .release = q->release,
-                                       .tags = q->tags,
-                                       .ntags = q->ntags,
-                                       .from = q->from,
-                                       .to = q->to };
+    trace_filter_of_daily(q, &d->filter);
     *ret_total = 0;
     if (q->from > q->to)
         return XT_OK;
-    if (str_has(q->user) || str_has(q->version) || str_has(q->release) || q->ntags > 0)
-        return from_traces(d, ret_total, err);
-    return from_rollups(d, ret_total, err);
+    return trace_filter_by_rollups(&d->filter) ? from_rollups(d, ret_total, err) : from_traces(d, ret_total, err);
 }
 
 enum xt_code sqlite_daily(struct store *s, const struct daily_query *q, day_visitor *visit, void *arg,
@@ -379,7 +368,7 @@ enum xt_code sqlite_daily(struct store *s, const struct daily_query *q, day_visi
     int64_t total = 0;
     d.c = reader_get(d.e, q->deadline, err);
     if (!d.c)
-        return err ? err->code : XT_EUNAVAILABLE;
+        return err->code;
     arena_init(&d.a, DAILY_BYTES);
     arena_init(&d.day_arena, DAILY_BYTES);
     enum xt_code code = conn_begin(d.c, false, err);

@@ -123,7 +123,7 @@ enum xt_code sqlite_trace_get(struct store *s, const struct trace_ref *ref, trac
     int64_t tseq = 0;
     struct conn *c = reader_get(e, ref->deadline, err);
     if (!c)
-        return err ? err->code : XT_EUNAVAILABLE;
+        return err->code;
     arena_init(&a, PLACES_BYTES);
     enum xt_code code = conn_begin(c, false, err);
     if (code == XT_OK)
@@ -215,7 +215,7 @@ enum xt_code sqlite_observation_get(struct store *s, const struct observation_re
     struct hits h = { .a = &a };
     struct conn *c = reader_get(e, ref->deadline, err);
     if (!c)
-        return err ? err->code : XT_EUNAVAILABLE;
+        return err->code;
     arena_init(&a, HITS_BYTES);
     enum xt_code code = conn_begin(c, false, err);
     if (code == XT_OK)

@@ -32,25 +32,6 @@ static enum xt_code show_row(struct show *s, const struct trace_rec *r, struct x
     return code;
 }
 
-static void filter_of(const struct trace_query *q, struct trace_filter *ret) {
-    *ret = (struct trace_filter){
-        .project = q->project,
-        .label = q->label,
-        .user = q->user,
-        .name = q->name,
-        .session = q->session,
-        .version = q->version,
-        .release = q->release,
-        .tags = q->tags,
-        .ntags = q->ntags,
-        .environments = q->environments,
-        .nenvironments = q->nenvironments,
-        .keys = q->keys,
-        .from = q->from,
-        .to = q->to,
-    };
-}
-
 /* No condition on the rows: SQLite skips what stands before the page inside the index. */
 static enum xt_code plain_page(struct conn *c, const struct trace_query *q, struct page *p, struct xt_err *err) {
     int rc = SQLITE_DONE;
@@ -112,7 +93,7 @@ static enum xt_code list_page(struct sqlite_store *e, struct conn *c, struct pag
     const struct trace_query *q = show->q;
     struct trace_filter f;
     bool known;
-    filter_of(q, &f);
+    trace_filter_of_list(q, &f);
     p->n = 0;
     enum xt_code code = filter_count(e, c, &f, &known, &p->total, err);
     if (code != XT_OK)
@@ -121,7 +102,7 @@ static enum xt_code list_page(struct sqlite_store *e, struct conn *c, struct pag
         p->total = -1;
     else if (q->offset >= p->total)
         return XT_OK;
-    if (q->order == ORDER_TIMESTAMP && !filter_is_plain(&f))
+    if (q->order == ORDER_TIMESTAMP && !trace_filter_is_plain(&f))
         return scanned_page(e, c, &f, p, show, err);
     code = q->order == ORDER_TIMESTAMP ? plain_page(c, q, p, err)
                                        : order_page(e, c, q, &f, p->tseq, &p->n, &p->total, err);
@@ -137,7 +118,7 @@ enum xt_code sqlite_traces_list(struct store *s, const struct trace_query *q, tr
         asked.limit = PAGE_MAX;
     struct conn *c = reader_get(e, q->deadline, err);
     if (!c)
-        return err ? err->code : XT_EUNAVAILABLE;
+        return err->code;
     struct show show = { .q = &asked, .visit = visit, .arg = arg, .more = true };
     sql_view_init(&show.v, c);
     enum xt_code code = conn_begin(c, false, err);

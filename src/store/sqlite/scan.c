@@ -2,6 +2,7 @@
 #include "store/sqlite/scan.h"
 
 #include "store/fold/keys.h"
+#include "store/fold/range.h"
 #include "store/sqlite/rollup.h"
 
 #define COUNT_EXACT 10000                 /* totals below are exact, also when entries have outlived their traces */
@@ -38,12 +39,6 @@ static bool matches(const struct trace_filter *f, const struct trace_rec *r, str
            same(f->user, r->user) && same(f->name, r->name) && same(f->session, r->session) &&
            same(f->version, r->version) && same(f->release, r->release) &&
            any_of(f->environments, f->nenvironments, r->env) && has_tags(f, r->tags, scratch);
-}
-
-bool filter_is_plain(const struct trace_filter *f) {
-    return !str_has(f->label) && !str_has(f->user) && !str_has(f->name) && !str_has(f->session) &&
-           !str_has(f->version) && !str_has(f->release) && f->ntags == 0 && f->nenvironments == 0 &&
-           !record_keys_any(&f->keys);
 }
 
 /* ---- rows ---- */
@@ -243,87 +238,38 @@ static enum xt_code count_rollups(struct conn *c, const struct trace_filter *f, 
     return rc == SQLITE_DONE ? XT_OK : conn_fail(c, rc, "count", err);
 }
 
-/* A count: who knows whole intervals of which span, coarse to fine. */
-struct tally {
-    struct sqlite_store *e;
-    struct conn *c;
-    const struct trace_filter *f;
-    bool plain;
-    int64_t spans[3];
-    size_t n;
-};
-
-static enum xt_code tally_whole(const struct tally *t, int64_t span, int64_t first, int64_t last, int64_t *ret,
-                                struct xt_err *err) {
-    if (!t->plain)
-        return count_rollups(t->c, t->f, span, first, last, ret, err);
-    sqlite3_stmt *st = conn_stmt(t->c, SQL_ROLLUP_COUNT_SUM, err);
+/* Traces in whole intervals of `span` that start from `first` to `last`. */
+static enum xt_code count_whole(struct conn *c, const struct trace_filter *f, int64_t span, int64_t first, int64_t last,
+                                int64_t *ret, struct xt_err *err) {
+    if (!trace_filter_is_plain(f))
+        return count_rollups(c, f, span, first, last, ret, err);
+    sqlite3_stmt *st = conn_stmt(c, SQL_ROLLUP_COUNT_SUM, err);
     if (!st)
-        return t->c->failed;
-    sqlite3_bind_int64(st, 1, t->f->project);
+        return c->failed;
+    sqlite3_bind_int64(st, 1, f->project);
     sqlite3_bind_int64(st, 2, span / NS_PER_SEC);
     sqlite3_bind_int64(st, 3, first);
     sqlite3_bind_int64(st, 4, last);
-    return one_number(t->c, st, ret, err);
-}
-
-static enum xt_code tally_rows(const struct tally *t, int64_t from, int64_t to, int64_t *ret, struct xt_err *err) {
-    *ret = 0;
-    if (from > to)
-        return XT_OK;
-    return t->plain ? count_times(t->c, t->f, from, to, ret, err) : count_rows(t->e, t->c, t->f, from, to, ret, err);
-}
-
-/* A part of one interval of the finest span: the shorter side is counted. */
-static enum xt_code tally_piece(const struct tally *t, int64_t from, int64_t to, int64_t *ret, struct xt_err *err) {
-    const int64_t span = t->spans[t->n - 1], start = time_floor(from, span), end = rollup_end(start, span);
-    int64_t before = 0, after = 0;
-    if (to - from <= span / 2)
-        return tally_rows(t, from, to, ret, err);
-    enum xt_code code = tally_whole(t, span, start, start, ret, err);
-    if (code == XT_OK)
-        code = tally_rows(t, start, from - 1, &before, err);
-    if (code == XT_OK && to < end)
-        code = tally_rows(t, to + 1, end, &after, err);
-    *ret -= before + after;
-    return code;
-}
-
-/* [from, to]: whole intervals of the coarsest span that fits, on both sides of them finer ones, in the end rows. Adds to
- * *ret. The depth is that of the spans. */
-static enum xt_code tally(const struct tally *t, size_t level, int64_t from, int64_t to, int64_t *ret,
-                          struct xt_err *err) {
-    int64_t first = 0, last = 0, n = 0;
-    enum xt_code code = XT_OK;
-    if (from > to)
-        return XT_OK;
-    while (level < t->n && !rollup_whole(from, to, t->spans[level], &first, &last))
-        level++;
-    if (level < t->n) {
-        const int64_t end = rollup_end(last, t->spans[level]);
-        code = tally_whole(t, t->spans[level], first, last, &n, err);
-        *ret += n;
-        if (code == XT_OK && from < first)
-            code = tally(t, level + 1, from, first - 1, ret, err);
-        return code == XT_OK && end < to ? tally(t, level + 1, end + 1, to, ret, err) : code;
-    }
-    /* Less than two intervals of the finest span. */
-    const int64_t middle = rollup_end(time_floor(from, t->spans[t->n - 1]), t->spans[t->n - 1]);
-    code = tally_piece(t, from, to < middle ? to : middle, &n, err);
-    *ret += n;
-    return code == XT_OK && middle < to ? tally(t, t->n, middle + 1, to, ret, err) : code;
+    return one_number(c, st, ret, err);
 }
 
 static enum xt_code count_range(struct sqlite_store *e, struct conn *c, const struct trace_filter *f, int64_t *ret,
                                 struct xt_err *err) {
-    struct tally t = { .e = e, .c = c, .f = f, .plain = filter_is_plain(f) };
-    if (!str_has(f->name))
-        t.spans[t.n++] = NS_PER_DAY;
-    t.spans[t.n++] = ROLLUP_HOUR;
-    if (t.plain)
-        t.spans[t.n++] = ROLLUP_TICK;
+    const bool plain = trace_filter_is_plain(f);
+    int64_t spans[RANGE_SPANS], n;
+    struct range_pieces pieces;
+    enum xt_code code = XT_OK;
+    range_split(spans, range_spans(str_has(f->name), plain, spans), f->from, f->to, &pieces);
     *ret = 0;
-    return tally(&t, 0, f->from, f->to, ret, err);
+    for (size_t i = 0; i < pieces.n && code == XT_OK; i++) {
+        const struct range_piece *p = &pieces.v[i];
+        code = p->span ? count_whole(c, f, p->span, p->from, p->to, &n, err)
+               : plain ? count_times(c, f, p->from, p->to, &n, err)
+                       : count_rows(e, c, f, p->from, p->to, &n, err);
+        if (code == XT_OK)
+            *ret += p->sign * n;
+    }
+    return code;
 }
 
 /* Entries of one value; where those of removed traces may be among them, by rows as long as that is cheap. */

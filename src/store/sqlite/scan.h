@@ -3,20 +3,7 @@
 #pragma once
 #include "store/sqlite/lookup.h"
 #include "store/sqlite/row.h"
-
-struct trace_filter {
-    int64_t project;
-    struct str label, user, name, session, version, release; /* exact; absent: any */
-    const struct str *tags;                                  /* all of them */
-    size_t ntags;
-    const struct str *environments; /* any of them; none: any */
-    size_t nenvironments;
-    struct record_keys keys; /* each of them */
-    int64_t from, to;        /* inclusive */
-};
-
-/* No condition but project and time. */
-bool filter_is_plain(const struct trace_filter *f);
+#include "store/trace_filter.h"
 
 /* One scan a connection at a time; it uses the connection's SQL_TRACE_GET. */
 struct trace_scan {
