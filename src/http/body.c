@@ -107,38 +107,61 @@ static void shrink_held(struct http_req *req, uint64_t n) {
     req->held = n;
 }
 
-/* Inflates with room for a guess first, so that a small body does not reserve the whole cap. */
-static enum xt_code inflate(struct http_req *req, struct xt_err *err) {
-    uint64_t packed = req->body.n, cap;
-    if (__builtin_mul_overflow(req->core->conf.max_body, req->core->conf.inflate_ratio, &cap) ||
-        cap > PTRDIFF_MAX / 2) {
-        cap = PTRDIFF_MAX / 2;
-    }
-    uint64_t guess = packed < cap / INFLATE_GUESS ? packed * INFLATE_GUESS : cap;
-    guess = guess > INFLATE_FIRST ? guess : INFLATE_FIRST < cap ? INFLATE_FIRST : cap;
+/* One try with room for `room` bytes. The body is the inflated one afterwards, or as it was. */
+static enum xt_code inflate_into(struct http_req *req, uint64_t room, struct xt_err *err) {
+    struct buf out;
     uint64_t held = req->held;
-    for (;;) {
-        struct buf out;
-        enum xt_code rc = reserve(req, guess, err);
-        if (rc != XT_OK) {
-            return rc;
-        }
-        buf_init(&out, (size_t)guess);
-        rc = inflate_body(req->coding, buf_str(&req->body), &out, err);
-        if (rc == XT_OK) {
-            buf_done(&req->body);
-            req->body = out;
-            req->body.max += HTTP_BODY_PADDING;
-            shrink_held(req, out.n);
-            return XT_OK;
-        }
+    enum xt_code rc = reserve(req, room, err);
+    if (rc != XT_OK) {
+        return rc;
+    }
+    buf_init(&out, (size_t)room);
+    rc = inflate_body(req->coding, buf_str(&req->body), &out, err);
+    if (rc != XT_OK) {
         buf_done(&out);
         shrink_held(req, held);
-        if (rc != XT_ETOOBIG || guess == cap) {
+        return rc;
+    }
+    buf_done(&req->body);
+    req->body = out;
+    req->body.max += HTTP_BODY_PADDING;
+    req->coding = CODING_IDENTITY;
+    shrink_held(req, out.n);
+    return XT_OK;
+}
+
+/* What a body of `packed` bytes usually needs, within the cap. */
+static uint64_t guess_room(uint64_t packed, uint64_t cap) {
+    uint64_t guess = packed < cap / INFLATE_GUESS ? packed * INFLATE_GUESS : cap;
+    return guess > INFLATE_FIRST ? guess : INFLATE_FIRST < cap ? INFLATE_FIRST : cap;
+}
+
+/* The largest inflated body. */
+static uint64_t inflate_cap(const struct http_req *req) {
+    uint64_t cap;
+    bool too_much = __builtin_mul_overflow(req->core->conf.max_body, req->core->conf.inflate_ratio, &cap);
+    return too_much || cap > PTRDIFF_MAX / 2 ? PTRDIFF_MAX / 2 : cap;
+}
+
+/* Inflates with room for a guess first, so that a small body does not reserve the whole cap. */
+static enum xt_code inflate(struct http_req *req, struct xt_err *err) {
+    uint64_t cap = inflate_cap(req);
+    for (uint64_t room = guess_room(req->body.n, cap);; room = room < cap / INFLATE_GROW ? room * INFLATE_GROW : cap) {
+        enum xt_code rc = inflate_into(req, room, err);
+        if (rc != XT_ETOOBIG || room == cap) {
             return rc;
         }
-        guess = guess < cap / INFLATE_GROW ? guess * INFLATE_GROW : cap;
     }
+}
+
+bool body_inflate_below(struct http_req *req, size_t limit) {
+    struct xt_err err = { 0 }; /* body_finish meets it again */
+    uint64_t cap = inflate_cap(req), most = limit - 1 < cap ? limit - 1 : cap, guess = guess_room(req->body.n, most);
+    enum xt_code rc = inflate_into(req, guess, &err);
+    if (rc == XT_ETOOBIG && guess < most) {
+        rc = inflate_into(req, most, &err);
+    }
+    return rc != XT_ETOOBIG;
 }
 
 enum xt_code body_finish(struct http_req *req, struct xt_err *err) {

@@ -121,7 +121,7 @@ struct http_req {
 
     /* body */
     bool replied_early; /* the reply was filled from the head alone: the handler is not called */
-    enum coding coding;
+    enum coding coding; /* of `body` as it is: none once it is inflated */
     struct buf body;
     uint64_t held; /* bytes of the budget */
     uint64_t swallowed;
@@ -170,6 +170,9 @@ bool checks_framing(const struct http_req *req, struct framing *ret);
 /* body.c -- the request's body: capped, counted, inflated, padded. */
 enum xt_code body_begin(struct http_req *req, const struct framing *f, struct xt_err *err);
 enum xt_code body_add(struct http_req *req, const char *data, size_t n, struct xt_err *err);
+/* After the last byte, if it is compressed: inflates it if less than `limit` bytes come out. False: more do. True says
+ * nothing about faults, which body_finish names. */
+bool body_inflate_below(struct http_req *req, size_t limit);
 /* After the last byte: inflates and pads. */
 enum xt_code body_finish(struct http_req *req, struct xt_err *err);
 void body_drop(struct http_req *req);
@@ -179,7 +182,7 @@ void body_drop(struct http_req *req);
 bool run_handler(struct http_req *req);
 void run_job(void *core, struct pool_job *job);           /* pool thread */
 void park_expired(void *core, struct sweep_park *p);      /* popped, with the list's reference */
-struct pool *pool_for(const struct http_req *req);        /* NULL: the handler runs on the event thread */
+struct pool *pool_for(struct http_req *req);              /* NULL: the handler runs on the event thread */
 bool submit_job(struct http_req *req, struct pool *pool); /* false: the queue is full */
 void answer_leftovers(struct http_core *core);            /* parked and queued ones, for the stop */
 void link_resume(struct http_core *core, void *link);     /* any thread; the server may be gone afterwards */

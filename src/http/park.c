@@ -12,8 +12,8 @@
 #include "http/internal.h"
 
 #define QUERY_WAIT_NS (10 * NS_PER_SEC)  /* in the queue of the query pool; then 503 */
-#define HEAVY_BODY ((size_t)1 << 20)     /* bytes from which a body is decoded off the event thread */
-#define HEAVY_PACKED ((size_t)128 << 10) /* the same for a compressed body */
+#define HEAVY_BODY ((size_t)1 << 20)     /* bytes, inflated, from which a body is decoded off the event thread */
+#define HEAVY_PACKED ((size_t)128 << 10) /* the same for a compressed body: it is not even tried there */
 
 enum { WAIT_PARKED, WAIT_QUEUED }; /* sweep_park.kind */
 
@@ -131,12 +131,20 @@ void run_job(void *arg, struct pool_job *job) {
     http_unref(req);
 }
 
-struct pool *pool_for(const struct http_req *req) {
+/* Too large for an event thread, on which many others wait. What a compressed body is shows when it is inflated: a few
+ * KB may be 80 MB. */
+static bool heavy_body(struct http_req *req) {
+    if (req->coding == CODING_IDENTITY) {
+        return req->body.n >= HEAVY_BODY;
+    }
+    return req->body.n >= HEAVY_PACKED || !body_inflate_below(req, HEAVY_BODY);
+}
+
+struct pool *pool_for(struct http_req *req) {
     if (req->route->query_pool) {
         return req->core->queries;
     }
-    bool heavy = req->route->body && req->body.n >= (req->coding == CODING_IDENTITY ? HEAVY_BODY : HEAVY_PACKED);
-    return heavy ? req->core->heavy : NULL;
+    return req->route->body && heavy_body(req) ? req->core->heavy : NULL;
 }
 
 bool submit_job(struct http_req *req, struct pool *pool) {

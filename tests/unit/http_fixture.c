@@ -30,9 +30,11 @@ static enum http_result echo(struct http_req *req, struct xt_err *err) {
 static enum http_result taker(struct http_req *req, struct xt_err *err) {
     (void)err;
     size_t n;
-    char *p = http_body_take(req, &n), text[40];
+    char *p = http_body_take(req, &n), text[40], thread[16] = "";
     snprintf(text, sizeof(text), "{\"n\":%zu}", n);
     http_reply_json(req, 200, str_c(text));
+    pthread_getname_np(pthread_self(), thread, sizeof(thread));
+    http_reply_header(req, "X-Thread", str_c(thread));
     free(p);
     http_budget_release(http_server_of(req), n);
     return HTTP_REPLY;

@@ -370,18 +370,30 @@ static void test_body_budget(void **state) {
     assert_int_equal(f->a.status, 200);
 }
 
-/* A body of a megabyte and more is decoded on a thread of its own; parked ones too. */
+/* A body of a megabyte and more, as sent or once it is inflated, is decoded on a thread of its own; parked ones too. */
 static void test_heavy(void **state) {
     struct fixture *f = *state;
+    static char plain[8 << 20];
     f->conf.max_body = 8 << 20;
     start(f);
     connect_to(f);
-    for (size_t n = (1 << 20) - 1; n <= (1 << 20) + 1; n++) {
-        char want[60];
-        assert_true(send_post(&f->c, "/v1/take", "", n, n));
-        client_answer(&f->c, &f->a, false);
-        snprintf(want, sizeof(want), "{\"n\":%zu}", n);
-        assert_string_equal(f->a.body, want);
+    for (enum coding coding = CODING_IDENTITY; coding <= CODING_ZSTD; coding++) {
+        static const size_t sizes[] = { 10, (1 << 20) - 1, 1 << 20, (1 << 20) + 1, 8 << 20 };
+        for (size_t i = 0; i < COUNT(sizes); i++) {
+            struct buf packed;
+            char head[200], want[60], thread[256];
+            buf_init(&packed, 9 << 20);
+            assert_int_equal(deflate_body(coding, (struct str){ plain, sizes[i] }, &packed, NULL), XT_OK);
+            snprintf(head, sizeof(head), "POST /v1/take" H "Content-Encoding: %s\r\nContent-Length: %zu\r\n\r\n",
+                     coding_name(coding), packed.n);
+            assert_true(client_text(&f->c, head) && client_send(&f->c, packed.p, packed.n));
+            client_answer(&f->c, &f->a, false);
+            snprintf(want, sizeof(want), "{\"n\":%zu}", sizes[i]);
+            assert_string_equal(f->a.body, want);
+            bool heavy = strcmp(answer_header(&f->a, "X-Thread", thread), "xt-body") == 0;
+            assert_int_equal(heavy, sizes[i] >= 1 << 20);
+            buf_done(&packed);
+        }
     }
     assert_true(send_post(&f->c, "/v1/park/short", "", 2 << 20, 2 << 20));
     client_answer(&f->c, &f->a, false);
