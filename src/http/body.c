@@ -2,14 +2,15 @@
  *
  *  1. req->held is what this request has of core->bodies; it is given back by body_drop, or by http_budget_release once
  *     a handler has taken the bytes.
- *  2. A declared length is reserved at once, a chunked body as it grows, an inflated one before it is inflated.
+ *  2. A declared length is reserved once more than BODY_STEP of it has come: who announces a large body and sends nothing
+ *     takes no others' room. A chunked body is reserved as it grows, an inflated one before it is inflated.
  *  3. A body that is larger than the whole budget, or becomes so when inflated, is let in one at a time. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "http/internal.h"
 
-#define CHUNKED_STEP ((uint64_t)64 << 10)  /* bytes first reserved for a body of unknown length */
+#define BODY_STEP ((uint64_t)16 << 10)     /* bytes first reserved: half-sent bodies of 4,096 connections take 64 MiB */
 #define INFLATE_FIRST ((uint64_t)64 << 10) /* bytes reserved at least for an inflated body */
 #define INFLATE_GUESS 16                   /* usual ratio of compressed JSON and protobuf, generously */
 #define INFLATE_GROW 8                     /* a wrong guess is made this much larger: all tries cost 8/7 of the last */
@@ -54,21 +55,33 @@ void body_drop(struct http_req *req) {
 }
 
 enum xt_code body_begin(struct http_req *req, const struct framing *f, struct xt_err *err) {
-    uint64_t max = req->core->conf.max_body;
+    uint64_t max = req->core->conf.max_body, first = f->length < BODY_STEP ? f->length : BODY_STEP;
     if (f->length > max) {
         return fail_too_big(req, err);
     }
-    enum xt_code rc = reserve(req, f->length, err);
+    enum xt_code rc = reserve(req, first, err);
     if (rc != XT_OK) {
         return rc;
     }
-    /* Exactly what was declared: pages that never come are never touched. */
+    req->declared = f->length;
     buf_init(&req->body, (size_t)(f->chunked ? max : f->length) + HTTP_BODY_PADDING);
-    if (!buf_reserve(&req->body, (size_t)f->length + HTTP_BODY_PADDING)) {
+    if (!buf_reserve(&req->body, (size_t)first + HTTP_BODY_PADDING)) {
         body_drop(req);
         return xt_fail(err, XT_ENOMEM, "out of memory");
     }
     return XT_OK;
+}
+
+/* The budget and the buffer hold what was declared; or as much again, as the buffer doubles. */
+static enum xt_code hold_more(struct http_req *req, struct xt_err *err) {
+    if (req->declared <= req->held) {
+        return reserve(req, req->held ? req->held : BODY_STEP, err);
+    }
+    enum xt_code rc = reserve(req, req->declared - req->held, err);
+    if (rc == XT_OK && !buf_reserve(&req->body, req->body.max - req->body.n)) {
+        rc = xt_fail(err, XT_ENOMEM, "out of memory");
+    }
+    return rc;
 }
 
 enum xt_code body_add(struct http_req *req, const char *data, size_t n, struct xt_err *err) {
@@ -78,7 +91,7 @@ enum xt_code body_add(struct http_req *req, const char *data, size_t n, struct x
         rc = fail_too_big(req, err);
     }
     while (rc == XT_OK && total > req->held) {
-        rc = reserve(req, req->held ? req->held : CHUNKED_STEP, err); /* doubles, as the buffer does */
+        rc = hold_more(req, err);
     }
     if (rc == XT_OK) {
         buf_add(&req->body, data, n);

@@ -123,7 +123,8 @@ struct http_req {
     bool replied_early; /* the reply was filled from the head alone: the handler is not called */
     enum coding coding; /* of `body` as it is: none once it is inflated */
     struct buf body;
-    uint64_t held; /* bytes of the budget */
+    uint64_t declared; /* bytes; 0 when chunked */
+    uint64_t held;     /* bytes of the budget */
     uint64_t swallowed;
 
     /* reply */

@@ -182,9 +182,14 @@ def close_all(socks, reset=False):
             pass
 
 
-HALVES = [b"", b"G", b"GET /healthz HTTP/1.1\r\n", b"GET /api/public/traces HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer ",
-          b"POST /v1/l/batch HTTP/1.1\r\nHost: x\r\nAuthorization: " + BEARER.encode() + b"\r\nContent-Type: application/json\r\nContent-Length: 5000\r\n\r\n"
-          + b'{"trace":{"id":"', b"POST /v1/l/batch HTTP/1.1\r\nHost: x\r\nAuthorization: " + BEARER.encode()
+def announced(n):
+    """The begin of a body of n bytes."""
+    return (b"POST /v1/l/batch HTTP/1.1\r\nHost: x\r\nAuthorization: " + BEARER.encode()
+            + b"\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % n + b'{"trace":{"id":"')
+
+
+HALVES = [b"", b"G", b"GET /healthz HTTP/1.1\r\n", b"GET /api/public/traces HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer ", announced(5000),
+          b"POST /v1/l/batch HTTP/1.1\r\nHost: x\r\nAuthorization: " + BEARER.encode()
           + b"\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n400\r\n{"]
 
 with T.server(SETTINGS) as s:
@@ -193,14 +198,16 @@ with T.server(SETTINGS) as s:
         s.start()
         s.batch({"id": uid()})
         before, socks = s.rss(), []
-        with Probe(s):
+        halves = HALVES + [announced(n) for n in (19000000, 400000, 30000, 2000, 200, 20)]
+        with Probe(s) as probe:
             for i in range(N):
                 socks.append(connect(s.port))
-                socks[-1].sendall(HALVES[i % len(HALVES)])
+                socks[-1].sendall(halves[i % len(halves)])
             time.sleep(1.5)
             each = (s.rss() - before) / N
             memory(s, bound(N, bodies=False), "%d connections, %.1f KiB each" % (N, each / 1024))
             close_all(socks)
+        must(probe.told == 0, "lengths that were only announced took others' room: %d writes were told to retry" % probe.told)
         alive(s)
 
     @T.case("resets in the middle of requests and answers")

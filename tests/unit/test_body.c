@@ -14,6 +14,7 @@
 
 #define MAX 1000000u
 #define RATIO 4u
+#define STEP 16384u /* bytes that a body holds at first */
 
 static char bytes[MAX * RATIO + 2];
 
@@ -101,10 +102,15 @@ static void test_budget(void **state) {
     struct framing most = { .length = MAX - 10 }, few = { .length = 10 }, more = { .length = 11 },
                    chunks = { .chunked = true };
     assert_int_equal(body_begin(a, &most, &err), XT_OK);
+    assert_int_equal(core.bodies.used, STEP); /* what was only announced takes no room of others */
+    assert_int_equal(body_add(a, bytes, STEP, &err), XT_OK);
+    assert_int_equal(core.bodies.used, STEP);
+    assert_int_equal(body_add(a, bytes, 1, &err), XT_OK);
+    assert_int_equal(core.bodies.used, MAX - 10);
     assert_int_equal(body_begin(b, &more, &err), XT_EBUSY);
     assert_int_equal(core.counters.body_refused, 1);
     assert_int_equal(body_begin(b, &chunks, &err), XT_OK);
-    assert_int_equal(body_add(b, bytes, 1, &err), XT_EBUSY); /* a chunked body starts with a step of 64 KB */
+    assert_int_equal(body_add(b, bytes, 1, &err), XT_EBUSY); /* a chunked body starts with a step too */
     assert_int_equal(core.bodies.used, MAX - 10);
     assert_int_equal(body_begin(b, &few, &err), XT_OK);
     drop(a);

@@ -345,7 +345,7 @@ static void test_body_budget(void **state) {
     static struct client held[5];
     start(f);
     for (size_t i = 0; i < 5; i++) {
-        assert_true(client_open(&held[i], f->port) && send_post(&held[i], "/v1/take", "", MAX_BODY, 10));
+        assert_true(client_open(&held[i], f->port) && send_post(&held[i], "/v1/take", "", MAX_BODY, MAX_BODY - 1));
     }
     wait_stats(f, budget_used_up); /* all five have been seen; a request of ours meanwhile could take one's place */
     connect_to(f);
