@@ -1,4 +1,5 @@
-/* main.c -- the table of subcommands; nothing else. */
+/* main.c -- the table of subcommands, and what holds for all of them; nothing else. */
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -45,6 +46,7 @@ static int cmd_help(int argc, char **argv, char **envp) {
 }
 
 int main(int argc, char **argv) {
+    signal(SIGXFSZ, SIG_IGN); /* a limit on the size of files is then an error of the write, as a full disk is */
     for (int i = 1; i < argc; i++)
         if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0)
             return cmd_help(0, NULL, NULL);

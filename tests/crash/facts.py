@@ -315,7 +315,7 @@ def check(server, facts, acknowledged=answered, counts=True, workers=2):
 
 def preload(suite, name):
     """The environment that puts tests/preload/<name>.c before a server's libc."""
-    build = os.environ.get("XTRACE_TEST_BUILD") or os.path.dirname(suite.binary)
+    build = os.path.abspath(os.environ.get("XTRACE_TEST_BUILD") or os.path.dirname(suite.binary))     # servers run elsewhere
     library = os.path.join(build, "tests", "preload", name + ".so")
     if not os.path.exists(library):
         raise Skip("no " + library)

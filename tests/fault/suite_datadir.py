@@ -236,6 +236,47 @@ with T.server({"XTRACE_INGEST_DEADLINE_MS": "4000"}) as s:
         wait(lambda: s.post(BATCH, {"trace": {"id": uid()}}).status == 200, 5 * T.slow)
 
 
+# --- files that go away -------------------------------------------------------------------------------------------
+
+def copied(s):
+    """The database is replaced by a copy of itself."""
+    shutil.copy(s.db, s.db + ".copy")
+    os.rename(s.db + ".copy", s.db)
+
+
+# what is done, how it is undone (None: it cannot be), whether a stop and a start bring back what was acknowledged
+AWAY = (("the data directory is moved away", lambda s: os.rename(s.dir, s.dir + ".away"), lambda s: os.rename(s.dir + ".away", s.dir), True),
+        ("the data directory is removed", lambda s: shutil.rmtree(s.dir), None, False),
+        ("the database is removed", lambda s: os.unlink(s.db), None, False),
+        ("the database is replaced by a copy", copied, None, False),
+        ("the log is removed", lambda s: os.unlink(s.db + "-wal"), None, True))
+
+for what, do, undo, kept in AWAY:
+    with T.server() as s:
+        @T.case("%s while the server runs: nothing more is acknowledged, and readiness says so" % what)
+        def _():
+            old = [uid() for _ in range(3)]
+            s.batch({"id": old[0]}, [{"id": old[0], "traceId": old[0]}])
+            do(s)
+            for path, body in ((BATCH, {"trace": {"id": old[1]}}), (METRICS, {"metrics": [{"name": "m", "value": 1, "timestamp": DAY % (1, 1, 1)}]})):
+                r = s.post(path, body)
+                must(r.status == 503 and r.h("retry-after") == "1", "a write answered %r" % r)
+            must(s.get("/readyz").status == 503, "ready")
+            must(s.trace(old[0])["id"] == old[0], "read")
+            events = [x for x in s.stderr().splitlines() if "store_unavailable" in x]
+            must(len(events) == 1 and "moved, removed or replaced" in events[0], events)
+            if undo:
+                undo(s)
+                wait(lambda: s.get("/readyz").status == 200, 5 * T.slow, "ready again")
+                s.batch({"id": old[2]}, [{"id": old[2], "traceId": old[2]}])
+            s.restart()
+            s.batch({"id": uid()})
+            for id in old[:1] * kept + old[2:] * bool(undo):
+                must(len(s.trace(id)["observations"]) == 1, "after a restart")
+            wrong = deep_check(T, s.dir)
+            must(not wrong, wrong)
+
+
 # --- damaged files ------------------------------------------------------------------------------------------------
 
 READS = ["/api/public/traces?limit=50", "/api/public/traces?userId=u&limit=10", "/api/public/metrics/daily", "/api/public/metrics/names",

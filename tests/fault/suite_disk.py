@@ -8,6 +8,7 @@ failing and hanging everywhere: a preloaded library (tests/preload/disk.c).
 import ctypes
 import mmap
 import os
+import resource
 import signal
 import struct
 import sys
@@ -195,6 +196,21 @@ for name, make in (("tmpfs", lambda: Tmpfs(24 << 20)), ("preloaded", Preloaded))
             @T.case("full disk (%s): SIGTERM and kill -9 meanwhile, and a start on the full disk" % name)
             def _():
                 stop_when_full(s, state["disk"], state["facts"])
+
+with T.server() as s:
+    @T.case("a limit on the size of files is met: as a full disk, and no end of the process")
+    def _():
+        s.start()
+        clients = Clients(s, "limit-" + uid()[:8], uid())
+        wait(lambda: clients.acked > 50 or clients.odd, 20 * T.slow, "some acknowledgements")
+        resource.prlimit(s.pid, resource.RLIMIT_FSIZE, (os.path.getsize(s.db + "-wal") + 20000, resource.RLIM_INFINITY))
+        wait(lambda: clients.odd or sum(w.state.answer in (429, 503) for w in clients.writes()) > 8, 20 * T.slow, "refusals")
+        clients.stop()
+        must(not clients.odd, lambda: clients.odd[0])
+        log_of(s, "store_unavailable")
+        resource.prlimit(s.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        wait_ready(s, "without the limit")
+        whole(s, clients.facts, "after a limit on the size of files")
 
 with T.server({"XTRACE_INGEST_DEADLINE_MS": "2000", "XTRACE_STOP_TIMEOUT_MS": "4000"}) as s:
     disk = None

@@ -146,6 +146,8 @@ enum xt_code conn_open(struct conn *c, const struct sqlite_store *e, enum conn_r
     c->broken = false;
     c->dicts = e->dicts;
     c->index = e->index;
+    if (files_stand(e, err) != XT_OK) /* never another file beside those that are open */
+        return XT_EUNAVAILABLE;
     int flags = SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_PRIVATECACHE;
     flags |= writes ? SQLITE_OPEN_READWRITE : SQLITE_OPEN_READONLY;
     int rc = sqlite3_open_v2(e->path, &db, flags, NULL);

@@ -1,4 +1,5 @@
-/* datadir.c -- the directory that holds the database: its path, creation, and the lock that keeps a second server out.
+/* datadir.c -- the directory that holds the database: its path, creation, the lock that keeps a second server out, and whether
+ * the files are still where they were.
  * Messages name paths: they are for the operator's terminal, no client sees them. */
 #include "store/sqlite/engine.h"
 
@@ -122,4 +123,33 @@ enum xt_code file_create(const char *path, struct xt_err *err) {
     if (errno == EEXIST)
         return XT_OK;
     return xt_fail(err, XT_EUNAVAILABLE, "can't create %.160s: %s", path, strerror(errno));
+}
+
+/* ---- do the files still stand at their names? ---- */
+
+static struct file_mark mark_of(const struct sqlite_store *e, const char *suffix) {
+    char name[4096];
+    struct stat st;
+    int n = snprintf(name, sizeof name, "%s%s", e->path, suffix);
+    if (n < 0 || (size_t)n >= sizeof name || stat(name, &st) != 0)
+        return (struct file_mark){ .known = false };
+    return (struct file_mark){ true, st.st_dev, st.st_ino };
+}
+
+static bool stands(const struct sqlite_store *e, const struct file_mark *was, const char *suffix) {
+    struct file_mark is = was->known ? mark_of(e, suffix) : *was;
+    return is.known == was->known && is.dev == was->dev && is.ino == was->ino;
+}
+
+void files_note(struct sqlite_store *e) {
+    e->file = mark_of(e, "");
+    e->log = mark_of(e, "-wal");
+}
+
+enum xt_code files_stand(const struct sqlite_store *e, struct xt_err *err) {
+    if (!stands(e, &e->file, ""))
+        return xt_fail(err, XT_EUNAVAILABLE, "the file of the database was moved, removed or replaced");
+    if (!stands(e, &e->log, "-wal"))
+        return xt_fail(err, XT_EUNAVAILABLE, "the log of the database was moved, removed or replaced");
+    return XT_OK;
 }

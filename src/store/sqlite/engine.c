@@ -89,6 +89,8 @@ static enum xt_code sqlite_open(struct store *s, const struct store_conf *conf, 
         code = index_new(e, err);
     if (code == XT_OK)
         code = conn_open(&e->writer, e, CONN_WRITER, err);
+    if (code == XT_OK && conf->exclusive)
+        files_note(e);
     if (code == XT_OK && !conf->read_only) {
         e->ckpt = checkpoint_new(e);
         code = e->ckpt ? XT_OK : xt_fail(err, XT_ENOMEM, "out of memory");
@@ -245,6 +247,8 @@ static enum xt_code writer_reopen(struct sqlite_store *e, struct xt_err *err) {
 static enum xt_code sqlite_probe(struct store *s, struct xt_err *err) {
     struct sqlite_store *e = engine_of(s);
     struct conn *c = &e->writer;
+    if (files_stand(e, err) != XT_OK)
+        return XT_EUNAVAILABLE;
     if (c->broken && writer_reopen(e, err) != XT_OK)
         return XT_EUNAVAILABLE;
     sqlite3_stmt *st = conn_stmt(c, SQL_PROBE, err);

@@ -6,11 +6,14 @@
  *  3. A catalog connection for keys and projects, guarded by catalog_mu; its writes wait for the writer by busy timeout.
  *  4. Statements are prepared once a connection, on first use, from the table of statements of the file that uses them.
  *  5. WAL, synchronous=FULL, 4 KB pages, wal_autocheckpoint=0: checkpoint.h.
- *  6. The data directory's lock file is held by flock for as long as an exclusive store is open. */
+ *  6. The data directory's lock file is held by flock for as long as an exclusive store is open.
+ *  7. What was committed to a file without its name is lost at the next start: an exclusive store looks before and after each
+ *     group whether the database and its log still stand where they were opened, and opens no others in their place. */
 #pragma once
 #include <pthread.h>
 #include <sqlite3.h>
 #include <stdatomic.h>
+#include <sys/types.h>
 
 #include "store/store.h"
 
@@ -67,10 +70,18 @@ struct write_state;  /* write.c: what the writer keeps between groups (counters,
 struct sample_state; /* samples.h */
 struct checkpoint;   /* checkpoint.c: who copies the log into the file */
 
+/* Which file stood at a name. */
+struct file_mark {
+    bool known;
+    dev_t dev;
+    ino_t ino;
+};
+
 struct sqlite_store {
     struct store_conf conf; /* strings copied */
     char *path;
-    int lock_fd; /* -1: not held */
+    struct file_mark file, log; /* as the server opened them; unchanged afterwards */
+    int lock_fd;                /* -1: not held */
     struct conn writer;
     struct dicts *dicts; /* of texts: store/text/dict.h */
     struct write_state *ws;
@@ -159,6 +170,11 @@ enum xt_code dir_lock(const char *dir, int *ret_fd, struct xt_err *err);
 enum xt_code dir_sync(const char *dir, struct xt_err *err);
 /* Makes an empty file of mode 0600 unless there is one: SQLite would use 0644. */
 enum xt_code file_create(const char *path, struct xt_err *err);
+/* Remembers which files the database and its log are, once they are open. */
+void files_note(struct sqlite_store *e);
+/* Do they stand at their names? Otherwise they were moved, removed or replaced: XT_EUNAVAILABLE. XT_OK where nothing was
+ * noted. Any thread. */
+enum xt_code files_stand(const struct sqlite_store *e, struct xt_err *err);
 #define TIDY_POLL (20 * INT64_C(1000000)) /* ns: housekeeping looks so often whether its thread is done */
 /* ---- files of the engine, one op each ---- */
 enum xt_code sqlite_migrate(struct store *s, struct xt_err *err); /* migrate.c */

@@ -118,7 +118,9 @@ static bool has_samples(const struct batch_part *parts, size_t n) {
 enum xt_code sqlite_write(struct store *s, const struct batch_part *parts, size_t n, struct xt_err *err) {
     struct sqlite_store *e = engine_of(s);
     struct write_state *ws = e->ws;
-    enum xt_code code = has_samples(parts, n) ? samples_ready(e, err) : XT_OK;
+    enum xt_code code = files_stand(e, err);
+    if (code == XT_OK && has_samples(parts, n))
+        code = samples_ready(e, err);
     if (code == XT_OK)
         code = conn_begin(&e->writer, true, err);
     if (code != XT_OK)
@@ -130,6 +132,8 @@ enum xt_code sqlite_write(struct store *s, const struct batch_part *parts, size_
         code = index_begin(e, err);
     if (code == XT_OK)
         code = write_all(e, parts, n, err);
+    if (code == XT_OK) /* what was committed to a file without a name is as good as not committed */
+        code = files_stand(e, err);
     if (code == XT_OK) {
         index_commit(e);
     } else {
