@@ -307,7 +307,7 @@ static void write_observation(struct json_writer *w, const struct observation_ro
     jw_kv_str(w, "model", o->model);
     jw_kv_raw(w, "modelParameters", str_has(o->model_parameters) ? o->model_parameters : STR_LIT("{}"));
     jw_kv_raw(w, "input", o->input);
-    jw_kv_null(w, "version");
+    jw_kv_str(w, "version", o->version);
     jw_kv_raw(w, "metadata", o->metadata);
     jw_kv_raw(w, "output", o->output);
     write_usage(w, o);

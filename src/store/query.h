@@ -77,7 +77,7 @@ struct observation_ref {
 };
 struct observation_row {
     struct str id, trace_id, parent_id; /* printed; parent absent: none */
-    struct str type, name, level, status_message, environment, label;
+    struct str type, name, version, level, status_message, environment, label;
     int64_t start, end, completion_start, created, updated; /* start TIME_NONE: never sent */
     struct str model, model_parameters, input, output, metadata, unit;
     struct str prompt_id, prompt_name, prompt_version, model_id;

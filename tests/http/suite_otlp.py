@@ -278,7 +278,7 @@ with T.server() as s:
             "langfuse.trace.tags": ["x"], "langfuse.trace.public": True, "my.own": "kept"})], scope=("langfuse-sdk", "5.0"))
         holds({"name": "tn", "userId": "u", "sessionId": "se", "tags": ["x"], "public": True, "environment": "prod", "release": "r1",
                "version": "v1", "input": {"q": 1}, "output": "answer",
-               "observations": [{"type": "GENERATION", "model": "m", "modelParameters": {"temperature": 0.5}, "level": "WARNING",
+               "observations": [{"type": "GENERATION", "version": "v1", "model": "m", "modelParameters": {"temperature": 0.5}, "level": "WARNING",
                                  "statusMessage": "careful", "input": [{"role": "user", "content": "hi"}], "output": "plain text",
                                  "completionStartTime": "2026-01-01T00:00:00.500Z", "timeToFirstToken": 0.5, "promptTokens": 7,
                                  "completionTokens": 3, "totalTokens": 10, "calculatedTotalCost": 0.75, "calculatedInputCost": 0.25,

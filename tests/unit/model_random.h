@@ -129,6 +129,7 @@ static void random_obs(struct batch *b) {
     o->prompt_id = MAYBE(10, users);
     o->prompt_name = MAYBE(10, users);
     o->prompt_version = MAYBE(10, users);
+    o->version = MAYBE(10, users);
     o->model_id = MAYBE(10, users);
     if (chance(20))
         o->input_price = o->output_price = 0.25;

@@ -147,15 +147,15 @@ static void m_apply_obs(const struct batch *b, const struct observation *g) {
             v->parent_id.spell = v->id.spell;
     }
     struct str *const into[] = {
-        &v->type,          &v->name,        &v->model,       &v->model_parameters, &v->input,
-        &v->output,        &v->unit,        &v->level,       &v->status_message,   &o->env,
-        &o->label,         &v->prompt_id,   &v->prompt_name, &v->prompt_version,   &v->model_id,
-        &v->usage_buckets, &v->cost_buckets
+        &v->type,          &v->name,         &v->model,       &v->model_parameters, &v->input,
+        &v->output,        &v->unit,         &v->level,       &v->status_message,   &o->env,
+        &o->label,         &v->prompt_id,    &v->prompt_name, &v->prompt_version,   &v->model_id,
+        &v->usage_buckets, &v->cost_buckets, &v->version
     };
-    const struct str given[] = { g->type,          g->name,        g->model,       g->model_parameters, g->input,
-                                 g->output,        g->unit,        g->level,       g->status_message,   g->environment,
-                                 g->project_label, g->prompt_id,   g->prompt_name, g->prompt_version,   g->model_id,
-                                 g->usage_buckets, g->cost_buckets };
+    const struct str given[] = { g->type,          g->name,         g->model,       g->model_parameters, g->input,
+                                 g->output,        g->unit,         g->level,       g->status_message,   g->environment,
+                                 g->project_label, g->prompt_id,    g->prompt_name, g->prompt_version,   g->model_id,
+                                 g->usage_buckets, g->cost_buckets, g->version };
     for (size_t i = 0; i < sizeof given / sizeof *given; i++)
         m_str(into[i], given[i]);
     m_meta(&v->metadata, g->merge, g->metadata);
@@ -325,6 +325,7 @@ static void m_show_obs(const struct m_obs *o, struct str trace_id, struct buf *o
         .prompt_id = v->prompt_id,
         .prompt_name = v->prompt_name,
         .prompt_version = v->prompt_version,
+        .version = v->version,
         .model_id = v->model_id,
         .input_price = v->input_price,
         .output_price = v->output_price,

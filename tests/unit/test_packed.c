@@ -33,6 +33,7 @@ static struct observation everything(void) {
     o.prompt_id = STR_LIT("a\0b");
     o.prompt_name = STR_LIT("n");
     o.prompt_version = STR_LIT("2");
+    o.version = STR_LIT("1.0");
     o.model_id = STR_LIT("m");
     o.input_price = 0.1;
     o.output_price = -0.0;
@@ -69,6 +70,7 @@ static void round_trip(void **state) {
     assert_same_str(back.prompt_id, o.prompt_id);
     assert_same_str(back.prompt_name, o.prompt_name);
     assert_same_str(back.prompt_version, o.prompt_version);
+    assert_same_str(back.version, o.version);
     assert_same_str(back.model_id, o.model_id);
     assert_same_bits(back.input_price, 0.1);
     assert_same_bits(back.output_price, -0.0);

@@ -106,6 +106,7 @@ static void o_all(struct batch *b, struct trace *t, struct observation *o) {
     o->prompt_id = STR_LIT("pi");
     o->prompt_name = STR_LIT("pn");
     o->prompt_version = STR_LIT("2");
+    o->version = STR_LIT("v7");
     o->model_id = STR_LIT("mi");
     o->input_price = 0.5;
     o->output_price = 0.25;
@@ -136,9 +137,10 @@ static void o_default_env(struct batch *b, struct trace *t, struct observation *
 #define ALL_OBS                                                                                                       \
     " parent=00000000000000ff type=SPAN name=n level=ERROR status=bad env=prod label=label start=1767225600000000000" \
     " end=1767225601000000000 completion=1767225600250000000"
-#define ALL_OBS_REST                                                                                                \
-    " model=m params={\"t\":1} in=[1] out=[2] meta={\"a\":{\"x\":1}} unit=TOKENS pid=pi pname=pn pversion=2 mid=mi" \
-    " iprice=0.5 oprice=0.25 tprice=0.75 icost=0.1 ocost=0.2 tcost=0.3 usage={\"input\":1} costs={\"input\":0.5}"   \
+#define ALL_OBS_REST                                                                                              \
+    " model=m params={\"t\":1} in=[1] out=[2] meta={\"a\":{\"x\":1}} unit=TOKENS pid=pi pname=pn pversion=2 "     \
+    "version=v7 mid=mi"                                                                                           \
+    " iprice=0.5 oprice=0.25 tprice=0.75 icost=0.1 ocost=0.2 tcost=0.3 usage={\"input\":1} costs={\"input\":0.5}" \
     " source=given latency=2 ttft=3 tin=1 tout=2 ttotal=3\n"
 
 static const struct {

@@ -179,6 +179,7 @@ static UNUSED void out_obs(struct buf *out, const struct observation_row *o) {
     out_str(out, "pid", o->prompt_id);
     out_str(out, "pname", o->prompt_name);
     out_str(out, "pversion", o->prompt_version);
+    out_str(out, "version", o->version);
     out_str(out, "mid", o->model_id);
     out_f64(out, "iprice", o->input_price);
     out_f64(out, "oprice", o->output_price);

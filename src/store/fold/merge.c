@@ -93,6 +93,7 @@ bool merge_observation(struct arena *a, struct observation *into, const struct o
     take_parent(into, given);
     take_str(&into->type, given->type);
     take_str(&into->name, given->name);
+    take_str(&into->version, given->version);
     take_time(&into->start, given->start);
     take_time(&into->end, given->end);
     take_time(&into->completion_start, given->completion_start);

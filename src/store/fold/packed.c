@@ -42,6 +42,7 @@ static const struct packed_field fields[] = {
     FIELD(24, PACK_TEXT, cost_output.text),
     FIELD(25, PACK_TEXT, cost_total.text), /* the amount itself has columns ... */
     FIELD(26, PACK_WIDE, cost_total),      /* ... unless it is a sum beyond their range */
+    FIELD(27, PACK_TEXT, version),
 };
 #define NFIELDS (sizeof fields / sizeof fields[0])
 

@@ -154,6 +154,7 @@ enum xt_code view_observation(struct view *v, const struct obs_rec *r, struct st
         .trace_id = trace_id,
         .type = o->type,
         .name = o->name,
+        .version = o->version,
         .level = o->level,
         .status_message = o->status_message,
         .environment = str_has(o->environment) ? o->environment : STR_LIT("default"),
