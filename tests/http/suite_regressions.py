@@ -6,7 +6,7 @@ import sys
 sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 from xt import *
-from otlp import new_span, new_trace, request_json
+from otlp import new_span, new_trace, request_json, uuid_of
 
 T = Suite()
 BATCH, TRACES, DETAIL = "/v1/l/batch", "/api/public/traces", "/api/public/traces/"
@@ -60,6 +60,19 @@ with T.server() as s:
         must(s.post("/v1/traces", request_json([span])).status == 200, "not taken")
         holds({"observations": [{"calculatedTotalCost": 0.75, "costDetails": {"input": 0.25, "output": 0.5, "total": 0.75}}]},
               s.get(DETAIL + trace).json)
+
+    @T.case("costs that replace a map's are in costDetails too")
+    def _():
+        trace, span = new_trace(), new_span()
+        attrs = {"langfuse.observation.cost_details": '{"input":0.25,"output":0.5,"audio":0.125}'}
+        must(s.post("/v1/traces", request_json([{"trace": trace, "span": span, "name": "x", "attrs": attrs}])).status == 200, "not taken")
+        for given, want in (({"name": "no news of costs"}, {"input": 0.25, "output": 0.5, "audio": 0.125, "total": 0.875}),
+                            ({"calculatedInputCost": 2}, {"input": 2.0, "output": 0.5, "total": 0.875}),
+                            ({"calculatedTotalCost": 3.5}, {"input": 2.0, "output": 0.5, "total": 3.5})):
+            s.batch(None, [{"id": uuid_of(span), "traceId": uuid_of(trace), **given}])
+            got = s.trace(trace)["observations"][0]
+            must(got["costDetails"] == want, "%s: %s" % (given, got["costDetails"]))
+            must(got["calculatedTotalCost"] == want["total"], "%s: total %s" % (given, got["calculatedTotalCost"]))
 
 with T.server({"XTRACE_BODY_BUDGET_BYTES": str(40 * MB)}) as s:
     @T.case("uploads whose clients went away give their share of the body budget back within seconds")

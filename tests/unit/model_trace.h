@@ -179,6 +179,8 @@ static void m_apply_obs(const struct batch *b, const struct observation *g) {
         *tokens[i] = given_tokens[i];
         v->usage_buckets = keep(g->usage_buckets); /* the stored map is untrue now */
     }
+    if (g->cost_input.has || g->cost_output.has || g->cost_total.has)
+        v->cost_buckets = keep(g->cost_buckets); /* likewise */
     m_money(&v->cost_input, g->cost_input);
     m_money(&v->cost_output, g->cost_output);
     m_money(&v->cost_total, g->cost_total);

@@ -239,9 +239,9 @@ static const struct {
       { NULL } },
     { "replaced: observation",
       { { OBS, o_all }, { OBS, o_meta2 } },
-      { " meta={\"a\":{\"y\":2},\"z\":0}", " tcost=0.0 usage={\"output\":2} costs={\"input\":0.5}", " tin=0 tout=2",
+      { " meta={\"a\":{\"y\":2},\"z\":0}", " tcost=0.0 usage={\"output\":2} source=given", " tin=0 tout=2",
         " cost=0.0\n" },
-      { NULL } },
+      { "costs=" } }, /* a map that the new total makes untrue */
     { "merged deeply: observation",
       { { OBS, o_all }, { OBS_DEEP, o_meta2 } },
       { " meta={\"a\":{\"x\":1,\"y\":2},\"z\":0}", " usage={\"output\":2}" },

@@ -29,9 +29,12 @@ static void take_money(struct opt_money *into, const struct opt_money *given) {
         *into = *given;
 }
 
-/* A stated total wins over a sum of parts, whichever came first; a sum is made again of all parts known by now. */
+/* A stated total wins over a sum of parts, whichever came first; a sum is made again of all parts known by now. Costs that
+ * come without a map make a stored map untrue: it goes. */
 static void take_costs(struct observation *into, const struct observation *given) {
     bool stated = given->cost_total.has && !given->cost_total_parts;
+    if (str_has(given->cost_buckets) || given->cost_total.has || given->cost_input.has || given->cost_output.has)
+        into->cost_buckets = given->cost_buckets;
     take_money(&into->cost_input, &given->cost_input);
     take_money(&into->cost_output, &given->cost_output);
     if (stated) {
@@ -115,7 +118,6 @@ bool merge_observation(struct arena *a, struct observation *into, const struct o
     take_f64(&into->output_price, given->output_price);
     take_f64(&into->total_price, given->total_price);
     take_costs(into, given);
-    take_str(&into->cost_buckets, given->cost_buckets);
     take_f64(&into->latency, given->latency);
     take_f64(&into->time_to_first_token, given->time_to_first_token);
     return take_metadata(a, &into->metadata, &into->metadata_z, given->merge, given->metadata, given->metadata_z);
