@@ -25,7 +25,8 @@ struct listing {
 /* What is sorted by, of trace t. Absent values are NULL: greater than all, as PostgreSQL has it. */
 static const char *order_of(enum trace_order order) {
     switch (order) {
-    case ORDER_ID: return "coalesce(t.key, t.id)";
+    case ORDER_ID: /* as ids read: of those with 64 bits the key leaves the zeros out */
+        return "CASE WHEN length(t.id) = 8 THEN '\\x0000000000000000'::bytea || t.id ELSE coalesce(t.key, t.id) END";
     case ORDER_NAME: return "t.name";
     case ORDER_USER: return "t.user_id";
     case ORDER_RELEASE: return "t.release";

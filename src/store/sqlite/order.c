@@ -2,6 +2,7 @@
 #include "store/sqlite/order.h"
 
 #define HEAP_BYTES (2 * ORDER_KEEP * sizeof(struct order_key))
+#define ID_HALF 8   /* bytes of a key whose id has 64 bits */
 #define KEY_TEXT 64 /* bytes of a text that are kept; equal beyond them, two rows are read again */
 
 struct order_key {
@@ -46,6 +47,14 @@ static bool is_text(enum trace_order order) {
     return order != ORDER_LATENCY && order != ORDER_TOTAL_COST && order != ORDER_PUBLIC && order != ORDER_BOOKMARKED;
 }
 
+static void keep_text(struct order_key *k, struct str s) {
+    k->absent = !str_has(s);
+    k->cut = s.n > KEY_TEXT;
+    k->n = (unsigned char)(k->cut ? KEY_TEXT : s.n);
+    if (k->n > 0)
+        memcpy(k->v.text, s.p, k->n);
+}
+
 static void make_key(enum trace_order order, const struct trace_rec *r, struct order_key *k) {
     *k = (struct order_key){ .tseq = r->tseq };
     switch (order) {
@@ -59,15 +68,16 @@ static void make_key(enum trace_order order, const struct trace_rec *r, struct o
         break;
     case ORDER_PUBLIC: k->v.m = r->is_public == TRI_TRUE; break;
     case ORDER_BOOKMARKED: k->v.m = r->bookmarked == TRI_TRUE; break;
-    default: {
-        struct str s = text_value(order, r);
-        k->absent = !str_has(s);
-        k->cut = s.n > KEY_TEXT;
-        k->n = (unsigned char)(k->cut ? KEY_TEXT : s.n);
-        if (k->n > 0)
-            memcpy(k->v.text, s.p, k->n);
+    case ORDER_ID:
+        if (r->id.key.n == ID_HALF) { /* its upper half is zero and no part of the key */
+            memset(k->v.text, 0, ID_HALF);
+            memcpy(k->v.text + ID_HALF, r->id.key.p, ID_HALF);
+            k->n = 2 * ID_HALF;
+            break;
+        }
+        keep_text(k, r->id.key);
         break;
-    }
+    default: keep_text(k, text_value(order, r)); break;
     }
 }
 
