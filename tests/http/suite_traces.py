@@ -287,5 +287,16 @@ with T.server() as s:
             assert r["meta"] == {"page": page, "limit": 200, "totalItems": 2000, "totalPages": 10}, r["meta"]
             seen += [t["id"] for t in r["data"]]
         assert seen == ids[::-1]
+        # Of all traces, whose pages far down are found by the counts of hours: every page once, from either end.
+        for way in ("desc", "asc"):
+            far, page, pages = [], 0, 1
+            while page < pages:
+                page += 1
+                r = s.quick("GET", "%s?limit=200&page=%d&fields=core&orderBy=timestamp.%s" % (L, page, way)).json
+                pages, total = r["meta"]["totalPages"], r["meta"]["totalItems"]
+                far += [t["id"] for t in r["data"]]
+            assert len(far) == len(set(far)) == total, (way, len(far), len(set(far)), total)
+            mine = set(ids)
+            assert [i for i in far if i in mine] == (ids[::-1] if way == "desc" else ids), way
 
 T.done()

@@ -90,9 +90,9 @@ static void skip_sql(struct pg_sql *q, const struct trace_filter *f, bool descen
                      int64_t offset) {
     struct trace_filter edge = *f;
     if (descending)
-        edge.from = rollup_end(last, ROLLUP_HOUR) + 1;
+        edge.from = time_add(rollup_end(last, ROLLUP_HOUR), 1);
     else
-        edge.to = first - 1;
+        edge.to = time_add(first, -1);
     pg_sql_clear(q);
     pg_sql_c(q, "SELECT h.start, (e.n + h.before)::bigint FROM (");
     if (descending ? rollup_end(last, ROLLUP_HOUR) < f->to : f->from < first)
