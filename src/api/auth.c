@@ -46,7 +46,7 @@ struct auth *auth_new(struct store *s, const struct auth_conf *conf, struct xt_e
     a->conf = *conf;
     a->store = s;
     a->has_bearer = conf->bearer_token.n > 0;
-    a->has_basic = conf->public_key.n > 0 && conf->secret_key.n > 0; /* D7: empty keys never match */
+    a->has_basic = conf->public_key.n > 0 && conf->secret_key.n > 0; /* empty keys never match */
     a->pair_configured = str_has(conf->public_key) || str_has(conf->secret_key);
     sha256(conf->bearer_token, a->bearer_hash);
     sha256(conf->secret_key, a->secret_hash);
@@ -213,7 +213,7 @@ enum xt_code auth_authorise(void *app, struct http_req *req, const struct http_r
         if (check_basic(a, http_arena(req), str_trim(str_sub(h, 6, h.n)), ret, &readable))
             return XT_OK;
         if (open && readable)
-            unreadable = true; /* contract 2.3: any pair passes then */
+            unreadable = true; /* as in the original, any pair passes then */
     }
     if ((open && unreadable) || (route->internal && a->conf.internal == INTERNAL_OPEN)) {
         default_tenant(a, ret);

@@ -1,4 +1,4 @@
-/* auth.h -- credentials -> project and rights (contract 2.3, design section 4).
+/* auth.h -- credentials -> project and rights.
  *
  * Two kinds: the environment's token and pair (default project, all rights) and keys of the store's catalog. The catalog
  * is asked at most every 500 ms whether keys changed, so a new or revoked key counts within a second and a request costs

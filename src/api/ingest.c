@@ -73,7 +73,7 @@ static void write_refusals(struct json_writer *w, const struct ingest_outcome *o
     jw_end(w);
 }
 
-/* 200 as the original words it; 207 and 422 name what the store refused (W13). */
+/* 200 as the original words it; 207 and 422 name what the store refused. */
 static void answer_native(struct http_req *req, const struct ingest_outcome *o) {
     struct json_writer w;
     /* Says to senders of many traces that one request takes them all (`traces`), which the original's does not. */
@@ -99,7 +99,7 @@ static void pb_varint(struct buf *b, uint64_t v) {
     buf_add_char(b, (char)v);
 }
 
-/* ExportTraceServiceResponse: empty when all was accepted (otlp-genai A.1), else partial_success. */
+/* ExportTraceServiceResponse: empty when all was accepted, else partial_success. */
 static void answer_otlp(struct http_req *req, bool protobuf, uint64_t rejected, const char *reason) {
     struct buf *out = http_reply_buf(req);
     http_reply_status(req, 200);
@@ -269,7 +269,7 @@ NATIVE(decode_metrics_batch)
 
 /* ---- the routes ---- */
 
-/* Content types are looked at before the body is read (contract 2.2): 415 wins over 413. */
+/* Content types are looked at before the body is read: 415 wins over 413. */
 enum xt_code ingest_head_json(struct http_req *req, struct xt_err *err) {
     struct str type = http_content_type(req);
     if (str_eq_c(type, "application/json") || (str_starts(type, "application/") && str_ends(type, "+json")))
@@ -277,7 +277,7 @@ enum xt_code ingest_head_json(struct http_req *req, struct xt_err *err) {
     return xt_fail(err, XT_EMEDIA, "Expected request with `Content-Type: application/json`");
 }
 
-/* Which of OTLP's two encodings: a missing type means JSON on Langfuse's path only (contract 2.8). */
+/* Which of OTLP's two encodings: a missing type means JSON on Langfuse's path only. */
 static bool otlp_wire(struct http_req *req, bool public_path, enum wire *ret) {
     struct str type = http_content_type(req);
     *ret = WIRE_OTLP_PB;

@@ -1,4 +1,4 @@
-/* metrics.c -- names, query and daily (contract 2.10, 3.5, 3.6 with D3, D4). */
+/* metrics.c -- names, query and daily. */
 #include "api/api.h"
 
 #include "api/app.h"
@@ -75,7 +75,7 @@ static bool parse_agg(struct str s, enum series_agg *ret) {
     return false;
 }
 
-/* jsonb containment over string labels (contract 3.6): an object of strings filters, anything else matches nothing. */
+/* jsonb containment over string labels: an object of strings filters, anything else matches nothing. */
 static enum xt_code parse_labels(struct arena *a, struct str text, struct series_query *q, struct xt_err *err) {
     if (!str_has(text) || str_trim(text).n == 0)
         return XT_OK;

@@ -1,4 +1,4 @@
-/* params.h -- query parameters by table: one row a parameter, one loop, the contract's messages (2.4). */
+/* params.h -- query parameters by table: one row a parameter, one loop, the original's messages. */
 #pragma once
 #include "http/http.h"
 
@@ -6,7 +6,7 @@ enum param_kind {
     PARAM_STR,  /* struct str: absent when not sent */
     PARAM_I64,  /* struct param_i64 */
     PARAM_TIME, /* int64_t, left alone when not sent; beyond int64 ns it saturates */
-    PARAM_LIST  /* struct param_list: repeated, name[]=, or one comma-joined value (D1, langfuse-api 1.6) */
+    PARAM_LIST  /* struct param_list: repeated, name[]=, or one comma-joined value */
 };
 struct param_i64 {
     int64_t v;
@@ -32,7 +32,7 @@ enum xt_code params_read(struct http_req *req, const struct param *params, size_
  * includes the whole microsecond, and a trace is found by the time it is shown with. */
 int64_t params_upper_bound(int64_t to);
 
-/* page and limit of the contract (3.3): page >= 1, limit 1..200 (default 50); offset saturates. */
+/* page and limit: page >= 1, limit 1..200 (default 50); offset saturates. */
 struct page {
     int64_t page, limit, offset;
 };

@@ -1,5 +1,5 @@
-/* projects.c -- GET /api/public/projects: the credential's own project (contract 2.11; `organization` and retention are
- * what Langfuse's SDKs read, langfuse-api 2.2). */
+/* projects.c -- GET /api/public/projects: the credential's own project (`organization` and retention are
+ * what Langfuse's SDKs read). */
 #include "api/api.h"
 
 #include "api/app.h"

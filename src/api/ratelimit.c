@@ -12,7 +12,7 @@
 
 struct bucket {
     uint64_t hash;  /* keyed hash of the credential: the credential itself is not kept */
-    char shown[64]; /* masked, for the stats (D7) */
+    char shown[64]; /* masked, for the stats */
     int64_t tat;    /* GCRA's theoretical arrival time, monotonic ns */
     uint64_t rejected;
     int64_t used;

@@ -1,5 +1,5 @@
-/* ratelimit.h -- token bucket (GCRA) per credential over the contract's five query routes (contract 3.7), and its
- * counters (2.11). Thread-safe. Buckets are kept for at most RATE_KEYS_MAX credentials; the idlest one gives way. */
+/* ratelimit.h -- token bucket (GCRA) per credential over the five query routes of the original, and its
+ * counters. Thread-safe. Buckets are kept for at most RATE_KEYS_MAX credentials; the idlest one gives way. */
 #pragma once
 #include "http/server.h"
 #include "json/json_write.h"

@@ -1,4 +1,4 @@
-/* traces.c -- GET /api/public/traces and /api/public/traces/:traceId (contract 2.9, 3.3, 3.4), and an observation of them by
+/* traces.c -- GET /api/public/traces and /api/public/traces/:traceId, and an observation of them by
  * its id alone. */
 #include "api/api.h"
 
@@ -47,7 +47,7 @@ struct shape {
     bool io, observations, metrics;
 };
 
-/* The keys that list items and the detail share, in the contract's order, up to the observations. */
+/* The keys that list items and the detail share, in the original's order, up to the observations. */
 static void write_trace(struct json_writer *w, const struct trace_row *t, const struct shape *s, struct arena *a) {
     jw_kv_str(w, "id", t->id);
     write_time(w, "timestamp", t->timestamp);
@@ -236,7 +236,7 @@ enum http_result traces_list(struct http_req *req, struct xt_err *err) {
 
 static int64_t tokens_of(const struct opt_i64 *t) { return t->has ? t->v : 0; }
 
-/* usage: built from the token columns (contract 2.9). */
+/* usage: built from the token columns. */
 static void write_usage(struct json_writer *w, const struct observation_row *o) {
     jw_key(w, "usage");
     jw_obj(w);
@@ -250,7 +250,7 @@ static void write_usage(struct json_writer *w, const struct observation_row *o) 
     jw_end(w);
 }
 
-/* usageDetails and costDetails: the stored maps with what the columns know; {} when nothing was ever said (D14). */
+/* usageDetails and costDetails: the stored maps with what the columns know; {} when nothing was ever said. */
 static void write_details(struct json_writer *w, const struct observation_row *o) {
     bool any = o->tokens_in.has || o->tokens_out.has || o->tokens_total.has;
     if (str_has(o->usage_buckets)) {
@@ -285,7 +285,7 @@ static void write_details(struct json_writer *w, const struct observation_row *o
     jw_end(w);
 }
 
-/* promptVersion: stored text; a whole number comes back as one (D13). */
+/* promptVersion: stored text; a whole number comes back as one. */
 static void write_prompt_version(struct json_writer *w, struct str v) {
     int64_t n = 0;
     jw_key(w, "promptVersion");
@@ -375,7 +375,7 @@ enum http_result traces_get(struct http_req *req, struct xt_err *err) {
     struct detail_arg d = { .arena = a };
     jw_init(&d.w, http_reply_buf(req));
     enum xt_code rc = app->store->ops->trace_get(app->store, &ref, detail_trace, detail_observation, &d, err);
-    if (rc == XT_ENOTFOUND && !is_uuid) /* the contract's 400 (design section 3) */
+    if (rc == XT_ENOTFOUND && !is_uuid) /* the original's 400 */
         xt_fail(err, XT_EINVAL, "Invalid URL: UUID parsing failed, and no trace has the id \"%.*s\"",
                 STR_FMT(str_sub(text, 0, 80)));
     else if (rc == XT_ENOTFOUND)

@@ -13,7 +13,7 @@ extern "C" {
 /* Exactly n bytes from 2n hex digits of any case. */
 bool hex_decode(struct str s, uint8_t *out, size_t n);
 void hex_encode(const uint8_t *in, size_t n, char *out /* 2n bytes, lower case, no NUL */);
-/* Standard alphabet, padded, strict (contract 2.3). out needs 3/4 of s.n. */
+/* Standard alphabet, padded, strict. out needs 3/4 of s.n. */
 bool base64_decode(struct str s, uint8_t *out, size_t *ret_n);
 /* Lenient: standard or URL-safe alphabet, padding optional (protobuf JSON bytes fields). */
 bool base64_decode_lenient(struct str s, uint8_t *out, size_t *ret_n);

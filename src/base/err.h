@@ -44,7 +44,7 @@ enum xt_code xt_fail(struct xt_err *err, enum xt_code code, const char *fmt, ...
 #endif
 unsigned xt_code_status(enum xt_code code);     /* HTTP status */
 const char *xt_code_word(enum xt_code code);    /* "BAD_REQUEST" ... */
-const char *xt_code_default(enum xt_code code); /* "Not Found", "Internal Error" ...: the contract's texts (2.4) */
+const char *xt_code_default(enum xt_code code); /* "Not Found", "Internal Error" ...: the original's texts */
 
 #ifdef __cplusplus
 }

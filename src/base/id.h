@@ -1,4 +1,4 @@
-/* id.h -- identity of traces and observations (design section 3).
+/* id.h -- identity of traces and observations.
  *
  * Any string of 1 to 800 characters without NUL or CR is an id. 128-bit ids compare equal in all their spellings
  * (32 hex digits, hyphenated, braces, urn:uuid:, any case), and a 16-hex span id equals its zero-padded UUID. What is
@@ -30,7 +30,7 @@ struct id {
 #define ID_PRINT_MAX 37 /* bytes of a non-text id, NUL included */
 
 static inline bool id_has(const struct id *id) { return id->key.p != NULL; }
-/* A UUID in any of the spellings of contract 2.5, spelled ID_UUID afterwards. False: not a UUID (or no memory). */
+/* A UUID in any of the spellings that the native routes take, spelled ID_UUID afterwards. False: not a UUID (or no memory). */
 bool id_from_uuid(struct arena *a, struct str s, struct id *ret);
 /* Raw bytes of a protobuf id: n is 16 (trace) or 8 (span). */
 bool id_from_bytes(struct arena *a, const uint8_t *bytes, size_t n, struct id *ret);

@@ -1,4 +1,4 @@
-/* money.h -- exact decimal amounts of USD (design section 3): no binary floating point from the wire to the answer.
+/* money.h -- exact decimal amounts of USD: no binary floating point from the wire to the answer.
  *
  * A money value counts 1e-18 USD in a signed 128-bit integer. Stored as two integers that SQL can sum: nano (1e-9 USD,
  * floor) and atto (0 .. 999,999,999, in 1e-18 USD). Amounts whose nano part leaves int64 saturate; amounts with more

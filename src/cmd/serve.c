@@ -95,7 +95,7 @@ static enum xt_code write_token(const char *dir, const char *path, const char *t
     return XT_OK;
 }
 
-/* Without token and DATABASE_URL the first start makes a token and keeps it in the data directory (design section 5). */
+/* Without token and DATABASE_URL the first start makes a token and keeps it in the data directory. */
 static enum xt_code settle_token(struct server *s, struct xt_err *err) {
     struct conf *c = &s->source.conf;
     if (c->bearer_token)

@@ -17,7 +17,7 @@ enum kind { KIND_STR, KIND_U64, KIND_BOOL };
 struct option {
     const char *key;  /* file key; the flag is --key */
     const char *env;  /* environment variable */
-    const char *env2; /* read when `env` is unset (an empty `env` blocks it: contract section 1) */
+    const char *env2; /* read when `env` is unset (an empty `env` blocks it) */
     enum kind kind;
     bool lenient;      /* the original's own: an unreadable value warns and gives the default */
     bool secret;       /* never printed */
@@ -122,7 +122,7 @@ struct conf_file {
 static void *field_of(struct conf *c, const struct option *o) { return (char *)c + o->offset; }
 
 static bool parse_bool(const struct option *o, struct str v, bool *ret) {
-    if (o->lenient) { /* contract section 1: on for exactly these two */
+    if (o->lenient) { /* as in the original: on for exactly these two */
         *ret = str_eq_c(v, "1") || str_eq_nocase(v, STR_LIT("true"));
         return true;
     }

@@ -2,7 +2,7 @@
  * docs/configuration.md are made of the same rows. Read once at start; const afterwards.
  *
  * Precedence: flag, environment, file (--config FILE or XTRACE_CONFIG; `key = value`, '#' comments), default.
- * The original's own variables keep names, defaults and leniency (contract section 1): unparsable numbers warn and give
+ * The original's own variables keep names, defaults and leniency: unparsable numbers warn and give
  * the default. All others stop the start with one clear line. XTRACE_* names that are no option are left alone; an
  * unknown flag or file key is an error. */
 #pragma once
@@ -25,15 +25,15 @@ struct conf {
     const char *secret_key;
     const char *default_project;   /* DEFAULT_PROJECT_ID, "default" */
     bool open_compat;              /* XTRACE_ALLOW_UNAUTHENTICATED_COMPAT */
-    bool list_foreign_projects;    /* D9 mode, default on: lists show records of every projectId of the tenant */
-    const char *internal_auth;     /* "auto" (open on loopback), "open", "required": /metrics and /api/internal/ (D7) */
+    bool list_foreign_projects;    /* default on: lists show records of every projectId of the tenant */
+    const char *internal_auth;     /* "auto" (open on loopback), "open", "required": /metrics and /api/internal/ */
     uint64_t rate_qps, rate_burst; /* RATE_LIMIT_QPS 20, RATE_LIMIT_BURST 40; 0 is refused */
     /* HTTP */
     const char *bind_addr;          /* BIND_ADDR, 127.0.0.1:8742; IP:port, [v6]:port */
     const char *cors_origins;       /* comma list, or "*" ; empty: no CORS */
     const char *tls_cert, *tls_key; /* PEM files; both or none */
     uint64_t max_body;              /* XTRACE_MAX_REQUEST_BODY_BYTES 20971520 */
-    uint64_t inflate_ratio;         /* inflated bytes may be max_body times this (D8), default 4 */
+    uint64_t inflate_ratio;         /* inflated bytes may be max_body times this, default 4 */
     uint64_t max_connections;       /* 4096 */
     uint64_t http_threads;          /* 0: one a core, at most 4 */
     uint64_t body_budget;           /* bytes of bodies under way, all connections; default 256 MiB, at least one body */

@@ -1,4 +1,4 @@
-/* checks.c -- the order of contract 2.2: path 404, preflight, credentials 401, rights 403, rate limit 429, method 405,
+/* checks.c -- the order of checks: path 404, preflight, credentials 401, rights 403, rate limit 429, method 405,
  * the route's own look at the head, encoding 415, declared size 413. Each step either passes or fills the reply. */
 #include <stdio.h>
 #include <string.h>
@@ -45,7 +45,7 @@ void checks_cors(struct http_req *req) {
     http_reply_header(req, "Access-Control-Expose-Headers", STR_LIT("X-Request-Id, Retry-After"));
 }
 
-/* An OPTIONS request of an allowed origin needs no credentials: browsers send none (D11). */
+/* An OPTIONS request of an allowed origin needs no credentials: browsers send none. */
 static bool preflight(struct http_req *req, const struct route_path *p) {
     struct str origin = http_header(req, "Origin");
     if (!str_eq_c(req->method, "OPTIONS") || req->core->cors_list.n == 0 || !str_has(origin) ||

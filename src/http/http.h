@@ -3,7 +3,7 @@
  *
  * Life of a request (one state enum inside server.c): headers -> route, authorisation and declared size checked ->
  * whole body read (capped, counted against the budget), inflated -> handler -> reply; or parked and answered later from
- * another thread; or handed to the query pool. Order of checks: contract 2.2. */
+ * another thread; or handed to the query pool. Order of checks: checks.c. */
 #pragma once
 #include <stdbool.h>
 #include <stddef.h>
@@ -27,7 +27,7 @@ struct http_auth {
     struct str project_name; /* in the request's arena */
     unsigned rights;
     bool is_default_tenant;
-    struct str rate_key; /* "bearer:..." or "basic:<user>": one bucket each (contract 3.7) */
+    struct str rate_key; /* "bearer:..." or "basic:<user>": one bucket each */
 };
 
 enum http_result {
@@ -40,7 +40,7 @@ typedef enum http_result http_handler(struct http_req *req, struct xt_err *err);
 /* How errors of a route look. */
 enum http_error_style {
     ERR_JSON,      /* {"message","code"} */
-    ERR_JSON_OTLP, /* the same, but back-pressure is 503: exporters of OpenTelemetry drop on 429 (design section 2) */
+    ERR_JSON_OTLP, /* the same, but back-pressure is 503: exporters of OpenTelemetry drop on 429 */
     ERR_OTLP       /* google.rpc.Status in the request's encoding; back-pressure is 503 */
 };
 /* Readable bytes after the end of every body (parsers read in blocks). */
@@ -51,9 +51,9 @@ struct http_route {
     const char *method, *path;
     http_handler *handle;
     unsigned rights;   /* 0: public */
-    bool rate_limited; /* the contract's five query routes */
+    bool rate_limited; /* the five query routes of the original */
     bool open_compat;  /* XTRACE_ALLOW_UNAUTHENTICATED_COMPAT applies */
-    bool internal;     /* open on a loopback listener, else needs read (D7) */
+    bool internal;     /* open on a loopback listener, else needs read */
     bool body;         /* reads a body (conf.max_body) */
     bool query_pool;   /* runs on a query thread, not on the event thread: whatever asks the store */
     enum http_error_style style;
@@ -91,7 +91,7 @@ struct buf *http_reply_buf(struct http_req *req);
 void http_reply_type(struct http_req *req, const char *content_type); /* static text; default application/json */
 void http_reply_json(struct http_req *req, unsigned status, struct str json);
 void http_reply_empty(struct http_req *req, unsigned status);
-/* Fills the reply for an error in the route's style, Retry-After: 1 where design section 2 wants it. */
+/* Fills the reply for an error in the route's style, Retry-After: 1 where it pays to send again. */
 void http_reply_error(struct http_req *req, const struct xt_err *err);
 
 /* ---- parking ---- */

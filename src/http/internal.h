@@ -23,7 +23,7 @@
 #include "http/server.h"
 #include "http/sweep.h"
 
-#define HEADERS_MAX 100                  /* contract 2.1: more is 431 */
+#define HEADERS_MAX 100                  /* more is 431 */
 #define REQUEST_ID_MAX 128               /* bytes */
 #define ARENA_MAX ((size_t)64 << 20)     /* bytes a request's arena may take */
 #define REPLY_MAX ((size_t)256 << 20)    /* bytes of an answer */
@@ -155,7 +155,7 @@ bool req_decode(struct http_req *req);
 void req_set_id(struct http_req *req);
 bool request_id_ok(struct str id);
 
-/* checks.c -- contract 2.2: what is decided from the head alone. True: the request may go on to its body and handler;
+/* checks.c -- what is decided from the head alone. True: the request may go on to its body and handler;
  * false: the reply is filled. */
 bool checks_head(struct http_req *req);
 /* CORS headers of any answer. */

@@ -41,7 +41,7 @@ void http_reply_empty(struct http_req *req, unsigned status) {
 
 /* ---- errors ---- */
 
-/* Back-pressure is 429 to native callers and 503 to OpenTelemetry's exporters, which drop on 429 (design section 2). */
+/* Back-pressure is 429 to native callers and 503 to OpenTelemetry's exporters, which drop on 429. */
 static unsigned status_of(enum xt_code code, enum http_error_style style) {
     return code == XT_EBUSY && style != ERR_JSON ? 503 : xt_code_status(code);
 }

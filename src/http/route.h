@@ -1,6 +1,6 @@
 /* route.h -- path -> row. Built once at start; const afterwards, so any thread may look up.
  *
- * Segments are compared as they came, byte by byte (contract 2.1: only captures are percent-decoded, so "%2F" never
+ * Segments are compared as they came, byte by byte (as in the original, only captures are percent-decoded, so "%2F" never
  * splits); a trailing slash is another path; a capture takes one segment of at least one byte; a literal segment wins
  * over a capture. */
 #pragma once
@@ -39,5 +39,5 @@ const struct route_path *route_find(const struct route_table *t, struct str path
 const struct http_route *route_method(const struct route_path *p, struct str method);
 /* True when a caller must be known: rows with rights, and those whose openness the configuration decides. */
 bool route_protected(const struct http_route *row);
-/* Below these two, 404 and 405 carry a JSON body (D12). */
+/* Below these two, 404 and 405 carry a JSON body. */
 bool route_json_area(struct str path);

@@ -9,7 +9,7 @@ struct http_hooks {
                               struct xt_err *err);
     /* Rate limit of a query route; false: refused, *ret_wait_s whole seconds (>= 1). */
     bool (*admit)(void *app, const struct http_auth *auth, unsigned *ret_wait_s);
-    /* Reply for a refused one (contract 3.7's body). */
+    /* Reply for a refused one. */
     void (*rate_refused)(void *app, struct http_req *req, unsigned wait_s);
 };
 

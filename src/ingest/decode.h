@@ -8,7 +8,7 @@
 
 /* POST /v1/l/batch: {"trace":..., "observations":[...]}. XT_EINVAL (syntax), XT_ESCHEMA (shape; names the path). */
 enum xt_code decode_native_batch(struct arena *scratch, struct str body, struct batch *b, struct xt_err *err);
-/* W14: the bare trace or observation as body. */
+/* The bare trace or observation as body. */
 enum xt_code decode_native_trace(struct arena *scratch, struct str body, struct batch *b, struct xt_err *err);
 enum xt_code decode_native_observation(struct arena *scratch, struct str body, struct batch *b, struct xt_err *err);
 /* POST /v1/metrics/batch. */
@@ -16,6 +16,6 @@ enum xt_code decode_metrics_batch(struct arena *scratch, struct str body, struct
 /* ExportTraceServiceRequest. XT_EINVAL when the message cannot be decoded. */
 enum xt_code decode_otlp_traces_pb(struct arena *scratch, struct str body, struct batch *b,
                                    struct otlp_rejects *rejects, struct xt_err *err);
-/* need_resource_spans: a request without the member is XT_EINVAL (contract 2.8), else it is an empty one (OTLP). */
+/* need_resource_spans: a request without the member is XT_EINVAL, else it is an empty one (OTLP). */
 enum xt_code decode_otlp_traces_json(struct arena *scratch, struct str body, struct batch *b, bool need_resource_spans,
                                      struct otlp_rejects *rejects, struct xt_err *err);

@@ -12,7 +12,7 @@
 
 #define SCHEMA_PREFIX "Failed to deserialize the JSON body into the target type: "
 #define SYNTAX_PREFIX "Failed to parse the request body as JSON: "
-#define NATIVE_DEPTH 127 /* nested containers; contract 2.4: 128 levels are refused */
+#define NATIVE_DEPTH 127 /* nested containers: 128 levels are refused */
 #define SHOWN_MAX 36     /* bytes of a bad value in a message */
 
 enum xt_code fields_fail(const struct field_ctx *ctx, const char *member, const char *fmt, ...) {

@@ -1,6 +1,6 @@
 /* fields.h -- JSON objects -> structs by a table: one row a member name. Shared by the decoders of the native routes.
  *
- * The rules are those of contract 2.5: unknown members are passed over, null is absent, a known member twice is refused,
+ * The rules are those of the original: unknown members are passed over, null is absent, a known member twice is refused,
  * strings, booleans and integers are strict. Strings and raw JSON that point into the body stay there; what had escapes
  * is copied to the batch's arena. */
 #pragma once
@@ -13,7 +13,7 @@
 
 enum field_kind {
     FIELD_STR,         /* struct str */
-    FIELD_TEXT_OR_INT, /* struct str: a string, or the digits of an integer (promptVersion, D13) */
+    FIELD_TEXT_OR_INT, /* struct str: a string, or the digits of an integer (promptVersion) */
     FIELD_JSON,        /* struct str: any JSON as its text */
     FIELD_TIME,        /* int64_t */
     FIELD_F64,         /* double */
@@ -62,7 +62,7 @@ enum xt_code fields_full(const struct field_ctx *ctx);
 struct str fields_keep(const struct field_ctx *ctx, struct str s);
 /* "null", "boolean `true`", "integer `5`": what stands there, for messages. */
 const char *fields_found(const struct json *v, char out[64]);
-/* Parses the body; a syntax error carries the original's prefix (contract 2.4). */
+/* Parses the body; a syntax error carries the original's prefix. */
 enum xt_code fields_parse(struct arena *scratch, struct str body,
                           bool (*expand)(void *arg, unsigned depth, const struct json *parent, struct str key),
                           const struct json **ret, struct xt_err *err) __attribute__((warn_unused_result));

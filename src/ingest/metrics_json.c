@@ -1,4 +1,4 @@
-/* metrics_json.c -- POST /v1/metrics/batch: contract 2.7 with D5.
+/* metrics_json.c -- POST /v1/metrics/batch -> points.
  *
  *  1. A point whose value is null (NaN or infinite at the sender) is checked like any other, dropped and counted.
  *  2. Labels come out sorted by name, names unique: of equal ones the last given counts.

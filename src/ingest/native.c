@@ -1,4 +1,4 @@
-/* native.c -- POST /v1/l/batch and the single-record aliases: contract 2.4 to 2.6, one table a record.
+/* native.c -- POST /v1/l/batch and the single-record aliases, one table a record.
  *
  * Limits that protect the store, beside the size of the body:
  *   ids              UUIDs in the spellings of base/id.h, so 16 bytes
@@ -126,7 +126,7 @@ static enum xt_code add_observation(struct batch *b, const struct field_ctx *ctx
     return fields_decode(ctx, ROWS(observation_fields), v, o);
 }
 
-/* The elements of the list `name`, each by `add`. Null is empty [D5]. */
+/* The elements of the list `name`, each by `add`. Null is empty. */
 typedef enum xt_code add_record(struct batch *b, const struct field_ctx *ctx, const struct json *v);
 static enum xt_code add_list(struct batch *b, struct field_ctx *ctx, const char *name, const struct json *list,
                              add_record *add) {

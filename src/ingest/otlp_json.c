@@ -1,4 +1,4 @@
-/* otlp_json.c -- ExportTraceServiceRequest in JSON -> the OTLP mapper (otlp-genai A.2), as real senders write it.
+/* otlp_json.c -- ExportTraceServiceRequest in JSON -> the OTLP mapper, as real senders write it.
  *
  *  1. Member names in lowerCamelCase or snake_case; null is absent; unknown members are passed over.
  *  2. 64-bit integers are numbers or strings, also 5.0 and 1.76e18; a number that no int64 can be stays a double or its

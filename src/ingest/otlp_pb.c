@@ -1,4 +1,4 @@
-/* otlp_pb.c -- ExportTraceServiceRequest in protobuf -> the OTLP mapper (otlp-genai A.4).
+/* otlp_pb.c -- ExportTraceServiceRequest in protobuf -> the OTLP mapper.
  *
  *  1. A message is read twice where its parts may come in any order: first what its children share (resource, scope),
  *     then the children. The first reading only steps over lengths.

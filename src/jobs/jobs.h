@@ -1,4 +1,4 @@
-/* jobs.h -- what happens by the clock: retention (contract 4.7, W6). One thread that sleeps until the next round; the work
+/* jobs.h -- what happens by the clock: retention. One thread that sleeps until the next round; the work
  * itself runs in slices on the writer's thread, between groups. */
 #pragma once
 #include "conf/conf.h"

@@ -1,4 +1,4 @@
-/* json_merge.h -- deep merge of two JSON values given as text (design section 3: metadata over OTLP and Langfuse). */
+/* json_merge.h -- deep merge of two JSON values given as text (metadata over OTLP and Langfuse). */
 #pragma once
 #include "base/arena.h"
 #include "base/str.h"

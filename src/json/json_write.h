@@ -32,7 +32,7 @@ void jw_cstr(struct json_writer *w, const char *s); /* NULL: null */
 void jw_i64(struct json_writer *w, int64_t v);
 void jw_bool(struct json_writer *w, bool v);
 void jw_null(struct json_writer *w);
-/* Shortest text that reads back equal, always with ".0" or an exponent (contract 2.5): 0.0, 1e16, 0.00001, 1e-6, -0.0.
+/* Shortest text that reads back equal, always with ".0" or an exponent: 0.0, 1e16, 0.00001, 1e-6, -0.0.
  * NaN: null; infinities: the largest finite double (JSON has no other word for them). */
 void jw_f64(struct json_writer *w, double v);
 size_t json_format_f64(double v, char out[32]);

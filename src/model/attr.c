@@ -14,7 +14,7 @@
 #include "json/json_write.h"
 
 #define SMALL_LIST 32      /* up to here, equal keys are looked for by comparing all pairs */
-#define PAYLOAD_DEPTH 1000 /* levels of JSON text in an attribute (D10) */
+#define PAYLOAD_DEPTH 1000 /* levels of JSON text in an attribute */
 #define FIRST_ATTRS 8
 
 struct attr *attr_list_add(struct arena *a, struct attr_list *l) {

@@ -41,7 +41,7 @@ void attr_write_str(struct buf *out, struct str s);
 void attr_list_write_json(struct buf *out, const struct attr_list *l, const bool *skip);
 /* JSON object of a list as arena text. STR_NONE: no memory. */
 struct str attr_list_json(struct arena *a, const struct attr_list *l);
-/* A string attribute that holds JSON (object, array, number, quoted string ... up to 1,000 levels, D10) gives that text
+/* A string attribute that holds JSON (object, array, number, quoted string ... up to 1,000 levels) gives that text
  * itself, without blanks around it; other strings give their JSON string; other values their JSON. The result lives in
  * the arena or where the string does. STR_NONE: no memory or ATTR_EMPTY. */
 struct str attr_payload_json(struct arena *a, const struct attr_value *v);

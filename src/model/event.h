@@ -1,4 +1,4 @@
-/* event.h -- the one form that every protocol ends in: a batch of records in one arena (design sections 1 and 3).
+/* event.h -- the one form that every protocol ends in: a batch of records in one arena.
  *
  * Absent: strings and ids by p == NULL, times by TIME_NONE, doubles by NaN, the rest by a `has` or a tri-state.
  * Free JSON (input, output, metadata ...) is text that was checked when it came in.
@@ -27,12 +27,12 @@ struct opt_money {
     bool has;
     struct str text; /* only when v is not exact */
 };
-/* How given values meet stored ones (design section 3). */
+/* How given values meet stored ones. */
 enum merge_mode {
-    MERGE_REPLACE, /* native routes, D2: a given value replaces whole, metadata, tags and public:false included */
+    MERGE_REPLACE, /* native routes: a given value replaces whole, metadata, tags and public:false included */
     MERGE_DEEP     /* OTLP and Langfuse events: metadata by key, tags united, public stays true */
 };
-enum ts_source { TS_FIRST_WRITE = 0, TS_EARLIEST_START, TS_EXPLICIT }; /* D17, lowest to highest */
+enum ts_source { TS_FIRST_WRITE = 0, TS_EARLIEST_START, TS_EXPLICIT }; /* lowest to highest */
 
 /* How the store keeps a text: its prepare makes that, nobody else looks inside. Zero: not prepared. */
 struct pack;
@@ -49,7 +49,7 @@ struct trace {
     int64_t created, updated; /* of a record that another store kept; TIME_NONE: when its batch came */
     struct str name, user, session, release, version, environment, external_id;
     bool name_weak;           /* the name is the root span's: it fills a missing name and never replaces a stored one */
-    struct str project_label; /* client's projectId; shown and filtered inside the tenant (D9) */
+    struct str project_label; /* client's projectId; shown and filtered inside the tenant */
     struct str *tags;         /* tags_has: a list was given, maybe empty */
     size_t ntags;
     bool tags_has;
@@ -112,7 +112,7 @@ struct batch {
     size_t nobservations, cap_observations;
     struct sample *samples;
     size_t nsamples, cap_samples;
-    size_t dropped; /* points without a value (D5) and the like: counted, not stored */
+    size_t dropped; /* points without a value and the like: counted, not stored */
 };
 
 /* Heap object; `arena_limit` bytes bound everything it will hold beside the body. `received` is now. NULL: no memory. */
@@ -128,5 +128,5 @@ size_t batch_records(const struct batch *b);
 size_t batch_bytes(const struct batch *b); /* memory it holds: body and arena */
 /* Sorts labels bytewise by name; of equal names the last one given stays. Returns the new count. */
 size_t labels_sort(struct label *labels, size_t n);
-/* Compact JSON object of sorted labels: the text that orders and names a series (contract 3.6). */
+/* Compact JSON object of sorted labels: the text that orders and names a series. */
 struct str labels_json(struct arena *a, const struct label *labels, size_t n);

@@ -1,5 +1,5 @@
 /* normalize.h -- every protocol passes through here once, after decoding and before the queue: checks that hold for all
- * of them, token counts out of `usage` (D14), costs, environment. */
+ * of them, token counts out of `usage`, costs, environment. */
 #pragma once
 #include "base/err.h"
 #include "model/event.h"

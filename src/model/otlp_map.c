@@ -471,7 +471,7 @@ static bool good_id(struct otlp_mapper *m, struct str id, size_t want, const cha
     return false;
 }
 
-/* Langfuse's Python SDK from version 5 on sends every metadata value as JSON text, strings in quotes (langfuse-api 11.5):
+/* Langfuse's Python SDK from version 5 on sends every metadata value as JSON text, strings in quotes:
  * each is decoded once, in place, or "123" and 123 would get mixed up. Its JavaScript SDK does not quote. */
 static void decode_metadata(struct otlp_mapper *m, const struct otlp_span *span) {
     for (size_t i = 0; i < span->attributes.n; i++) {

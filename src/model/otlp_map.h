@@ -1,4 +1,4 @@
-/* otlp_map.h -- OTLP spans -> traces and observations, by a table of rules (contract 3.9 with D10, langfuse-api 6.3 and 7).
+/* otlp_map.h -- OTLP spans -> traces and observations, by a table of rules.
  *
  * Both wire forms end in struct otlp_span. One rule row: target field, attribute key, decoder, where it may stand (span,
  * resource); for each target the first row that yields a value wins. Attributes that no row consumed stay readable under

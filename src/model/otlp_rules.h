@@ -19,7 +19,7 @@ enum otlp_decoder {
     AS_TEXT,    /* struct str: a string that is not empty; other values as their JSON text */
     AS_TYPE,    /* struct str: an observation type, upper case; unknown ones yield nothing */
     AS_LEVEL,   /* struct str: a level by its name or alias */
-    AS_ENV,     /* struct str: an environment, normalised (langfuse-api 8.2); what cannot be one yields nothing */
+    AS_ENV,     /* struct str: an environment, normalised; what cannot be one yields nothing */
     AS_PAYLOAD, /* struct str: JSON; a string that holds JSON is taken as that, other strings as strings */
     AS_OBJECT,  /* struct str: a JSON object, as string or key-value list */
     AS_USAGE,   /* struct str: as AS_OBJECT; other JSON says that there is no usage, and ends the search */

@@ -167,7 +167,7 @@ static struct str as_level(const struct attr_value *v) {
 
 static char lower(char c) { return c >= 'A' && c <= 'Z' ? (char)(c - 'A' + 'a') : c; }
 
-/* langfuse-api 8.2: lower case, the reserved prefix off (repeatedly), 40 characters of [a-z0-9_-]. */
+/* As Langfuse normalises environments: lower case, the reserved prefix off (repeatedly), 40 characters of [a-z0-9_-]. */
 static struct str as_env(const struct otlp_values *c, const struct attr_value *v) {
     static const char reserved[] = "langfuse";
     const size_t reserved_n = sizeof reserved - 1;

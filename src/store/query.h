@@ -13,7 +13,7 @@
 /* `deadline` everywhere: monotonic ns after which a read gives up with XT_ETIMEOUT. */
 
 /* ---- traces ---- */
-/* What metadata says of an agent's work (contract 4.7, W9): its members of these names at the top. Numbers are stored. */
+/* What metadata says of an agent's work: its members of these names at the top. Numbers are stored. */
 enum record_key { KEY_TURN_ID = 1, KEY_RUN_ID, KEY_STEP_ID, KEY_PARENT_STEP_ID };
 #define RECORD_KEYS 4
 struct record_keys {
@@ -123,7 +123,7 @@ struct series_query {
     struct str name;
     const struct label *labels; /* all must be present with equal values; sorted by name */
     size_t nlabels;
-    bool match_none;  /* the labels filter can match nothing (contract 3.6) */
+    bool match_none;  /* the labels filter can match nothing */
     int64_t from, to; /* inclusive */
     int64_t step;     /* ns */
     enum series_agg agg;

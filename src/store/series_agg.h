@@ -1,4 +1,4 @@
-/* series_agg.h -- points of one metric -> buckets of series, the same for every engine (contract 3.6 with D3, D4).
+/* series_agg.h -- points of one metric -> buckets of series, the same for every engine.
  *
  * The engine asks for the group into which a label set falls (or none, when the filter refuses it), then feeds points
  * with their groups, in any order. Mostly one pass over the points is enough; where that would keep too many values

@@ -1,4 +1,4 @@
-/* store.h -- the one interface to storage, in the terms of the domain (design section 6). Engines are free inside; nothing
+/* store.h -- the one interface to storage, in the terms of the domain. Engines are free inside; nothing
  * above store/ asks which engine it is. The programs tests/unit/test_store_* hold every engine to it.
  *
  * Threads: what is marked [writer] runs on the ingest writer's thread only (one at a time); [any] on any thread; reads
@@ -99,10 +99,10 @@ struct store_ops {
     /* [any] Reads: visitors get rows that are valid only inside the call; false stops early. One snapshot each. */
     enum xt_code (*traces_list)(struct store *s, const struct trace_query *q, trace_visitor *visit, void *arg,
                                 int64_t *ret_total, struct xt_err *err);
-    /* XT_ENOTFOUND when the trace is unknown. `trace` is visited first, then its observations in order (contract 3.4). */
+    /* XT_ENOTFOUND when the trace is unknown. `trace` is visited first, then its observations in order. */
     enum xt_code (*trace_get)(struct store *s, const struct trace_ref *ref, trace_visitor *trace,
                               observation_visitor *observation, void *arg, struct xt_err *err);
-    /* Every observation with that id, one a trace (D16), that of the trace that came last first. XT_ENOTFOUND: none. */
+    /* Every observation with that id, one a trace, that of the trace that came last first. XT_ENOTFOUND: none. */
     enum xt_code (*observation_get)(struct store *s, const struct observation_ref *ref, observation_visitor *visit,
                                     void *arg, struct xt_err *err);
     enum xt_code (*daily)(struct store *s, const struct daily_query *q, day_visitor *visit, void *arg,

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The published Rust crate `xtrace-client`: every method and its tracing layer (contract 4.1, 4.2)."""
+"""The published Rust crate `xtrace-client`: every method and its tracing layer."""
 # campaign
 # timeout: 910
 import os

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""xtrace's Python SDK (`xtrace_sdk`, contract 4.3): batches in pieces, wrapped OpenAI calls, metrics."""
+"""xtrace's Python SDK (`xtrace_sdk`): batches in pieces, wrapped OpenAI calls, metrics."""
 # campaign
 # timeout: 300
 import os

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Credentials: contract section 5, group A."""
+"""Credentials: which pass, for which project and rights."""
 # engines: ci
 import os
 import re

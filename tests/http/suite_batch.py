@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""POST /v1/l/batch: contract section 5, group B (what happens at kill and with the store down: suite_durable.py)."""
+"""POST /v1/l/batch (what happens at kill and with the store down: suite_durable.py)."""
 # engines
 # timeout: 240
 # store
@@ -219,7 +219,7 @@ with T.server() as s:
             get("/api/public/metrics/daily?traceName=r-$A&fromTimestamp=2025-12-31T00:00:00Z", 200,
                 {"data": [{"countTraces": 1, "countObservations": 1, "totalCost": 0.125,
                            "usage": [{"inputUsage": 5, "outputUsage": 12, "totalUsage": 17, "totalCost": 0.75}]}]})),
-        ("B25 the same observation id in two traces is two observations [D16]",
+        ("B25 the same observation id in two traces is two observations",
             batch({"id": "$A"}, {"id": "$B", "traceId": "$A", "name": "a"}), batch({"id": "$C"}, {"id": "$B", "traceId": "$C", "name": "c"}),
             detail(first(id="$B", name="a")), detail(first(id="$B", name="c"), id="$C")),
         ("B26 an observation without type",
@@ -244,7 +244,7 @@ with T.server() as s:
                                  "calculatedTotalCost": 0.25}),
             detail(Raw('"usageDetails":{"input":5,"output":12,"total":17}'),
                    Raw('"costDetails":{"input":0.0,"output":0.0,"total":0.25}'))),
-        ("B29 tokens out of usage, in every spelling [D14]",
+        ("B29 tokens out of usage, in every spelling",
             batch({"id": "$A"}, {"id": "$B", "traceId": "$A", "usage": {"input": 3, "output": 4, "total": 7}}),
             detail(first(promptTokens=3, completionTokens=4, totalTokens=7, usageDetails={"input": 3, "output": 4, "total": 7})),
             batch({"id": "$C"}, {"id": "$D", "traceId": "$C", "usage": {"promptTokens": 3, "completionTokens": 4, "totalTokens": 7}}),

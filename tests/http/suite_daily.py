@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""GET /api/public/metrics/daily: contract section 5, group Y."""
+"""GET /api/public/metrics/daily."""
 # engines
 # store
 import os

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What was acknowledged stays: contract section 5, B32 to B34."""
+"""What was acknowledged stays."""
 # engines: ci
 # timeout: 240
 import os

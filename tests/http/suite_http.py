@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""HTTP itself: connections, bodies, encodings, CORS, request ids, order of checks, error shapes (contract 2.1-2.4)."""
+"""HTTP itself: connections, bodies, encodings, CORS, request ids, order of checks, error shapes."""
 # engines: ci
 # timeout: 240
 import gzip

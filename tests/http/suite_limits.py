@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The rate limiter: contract section 5, group R (20 a second, burst of 40)."""
+"""The rate limiter: 20 a second, burst of 40."""
 # engines: ci
 import os
 import re

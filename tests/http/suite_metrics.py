@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Metric points in and out: contract section 5, groups M (write) and Q (query)."""
+"""Metric points in and out: writing (M) and queries (Q)."""
 # engines
 # timeout: 240
 # store

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""OTLP traces on both paths: contract section 5, group O, and the protocol's own demands on /v1/traces."""
+"""OTLP traces on both paths, and the protocol's own demands on /v1/traces."""
 # engines: ci
 # timeout: 180
 import gzip
@@ -109,7 +109,7 @@ with T.server() as s:
             assert sorted(o["name"] for o in s.trace(t)["observations"]) == ["g0", "g1", "g2"]
 
     T.rows(s, [
-        ("O03 what cannot be read is 400 with the contract's words",
+        ("O03 what cannot be read is 400 with the original's words",
             post(OWN, "{}", 400, err("BAD_REQUEST", "unsupported content-type: text/plain"), ct="text/plain"),
             post(OWN, b"\x1f\x8bnot", 400, err("BAD_REQUEST", "gzip decode failed"), headers=[("Content-Encoding", "gzip")]),
             post(OWN, gzip.compress(b'{"resourceSpans":[]}')[:-9], 400, err("BAD_REQUEST", "gzip decode failed"),

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Starting, probing and stopping: contract section 5, group P."""
+"""Starting, probing and stopping."""
 # engines: ci
 # timeout: 240
 import os

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Reading traces: contract section 5, groups L (list) and T (detail)."""
+"""Reading traces: lists (L) and details (T)."""
 # engines
 # timeout: 180
 # store
@@ -118,7 +118,7 @@ with T.server() as s:
             batch({"id": "$C", "userId": "$U", "latency": 2, "totalCost": 2, "name": "y", "timestamp": DAY % 3}),
             listed("orderBy=latency.desc", "BCA"), listed("orderBy=latency.asc", "ACB"), listed("orderBy=totalCost.desc", "BCA"),
             listed("orderBy=totalCost.asc", "ACB"), listed("orderBy=name.desc", "BCA"), listed("orderBy=name.asc", "ACB")),
-        ("L08 what is derived orders too [D14]",
+        ("L08 what is derived orders too",
             batch({"id": "$A", "userId": "$U"}, {"id": "$D", "traceId": "$A", "startTime": DAY % 0, "endTime": DAY % 5,
                                                  "calculatedTotalCost": 0.5}),
             batch({"id": "$B", "userId": "$U"}, {"id": "$E", "traceId": "$B", "startTime": DAY % 0, "endTime": DAY % 2,
@@ -198,7 +198,7 @@ with T.server() as s:
               for a in ("$A", "$A.up", "$A.hex", "{$A}", "%7B$A%7D", "urn:uuid:$A")]),
         ("T03 io is always present in the detail", batch({"id": "$A"}),
             get(L + "/$A", 200, {"input": None, "output": None, "metadata": None})),
-        ("derived on read [D14]: latency, first token, trace latency, cost, input and output",
+        ("derived on read: latency, first token, trace latency, cost, input and output",
             batch({"id": "$A"},
                   {"id": "$B", "traceId": "$A", "type": "SPAN", "startTime": DAY % 0, "endTime": DAY % 2, "input": "in", "output": "out"},
                   {"id": "$C", "traceId": "$A", "parentObservationId": "$B", "startTime": DAY % 1, "endTime": DAY % 4,

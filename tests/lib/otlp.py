@@ -10,7 +10,7 @@ int, float, bytes, list, dict, None (the empty value).
     export_answer(bytes) -> (rejected spans, message) of an ExportTraceServiceResponse
     status_answer(bytes) -> (code, message) of a google.rpc.Status
     new_trace(), new_span()                                      fresh hex ids
-    uuid_of(hex)                                                 the UUID form of contract 3.9
+    uuid_of(hex)                                                 the UUID form of an OTLP id
 """
 import base64
 import collections

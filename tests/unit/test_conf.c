@@ -1,4 +1,4 @@
-/* test_conf.c -- the option table: sources, precedence, leniency, refusals (contract section 1). */
+/* test_conf.c -- the option table: sources, precedence, leniency, refusals. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

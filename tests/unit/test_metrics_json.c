@@ -1,4 +1,4 @@
-/* test_metrics_json.c -- points of the native metrics route: contract 2.7. */
+/* test_metrics_json.c -- points of the native metrics route. */
 #include "decoding.h"
 
 #define T "\"timestamp\":\"2026-02-12T10:00:10Z\""

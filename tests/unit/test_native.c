@@ -1,4 +1,4 @@
-/* test_native.c -- the native batch and its single-record forms: contract 2.4 to 2.6. */
+/* test_native.c -- the native batch and its single-record forms. */
 #include "decoding.h"
 
 #define A "\"5b8efff7-9803-8103-d269-b633813fc60c\""

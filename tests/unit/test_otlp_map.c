@@ -510,7 +510,7 @@ static void missing_memory_is_an_error(void **state) {
     fail_msg("never succeeded");
 }
 
-/* langfuse-api 11.5: Python 5 and later quote, JavaScript and older ones do not. */
+/* Langfuse's SDKs: Python 5 and later quote, JavaScript and older ones do not. */
 static void quoted_metadata_is_decoded_once(void **state) {
     (void)state;
     static const struct {

@@ -1,4 +1,4 @@
-/* test_ratelimit.c -- the token bucket of a credential (contract 3.7) and what its stats show (2.11, D7). */
+/* test_ratelimit.c -- the token bucket of a credential and what its stats show. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

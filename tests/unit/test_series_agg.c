@@ -1,4 +1,4 @@
-/* test_series_agg.c -- buckets, aggregates, groups, limits (contract 3.6 with D3 and D4). */
+/* test_series_agg.c -- buckets, aggregates, groups, limits. */
 #include "sqlite_fixture.h"
 #include "store/limits.h"
 

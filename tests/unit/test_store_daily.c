@@ -1,4 +1,4 @@
-/* test_store_daily.c -- the daily view (contract 3.5): days, usage, ragged ends, filters, paging. */
+/* test_store_daily.c -- the daily view: days, usage, ragged ends, filters, paging. */
 #include "trace_fixture.h"
 
 #define BASE (1767225600 * SEC) /* 2026-01-01T00:00:00Z */

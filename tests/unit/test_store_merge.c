@@ -1,4 +1,4 @@
-/* test_store_merge.c -- how records of one trace or observation meet (design section 3, D2, D17). Each case is written
+/* test_store_merge.c -- how records of one trace or observation meet. Each case is written
  * record by record, each in a group of its own, and once more all in one group: both must give the same rows. */
 #include "trace_fixture.h"
 

@@ -14,7 +14,7 @@ static void expect(struct fixture *f, int64_t project, const char *id, const cha
 
 /* ---- identity ---- */
 
-/* D16: the same observation id in two traces is two observations. */
+/* The same observation id in two traces is two observations. */
 static void same_id_in_two_traces(void **state) {
     struct fixture *f = *state;
     struct batch *b = batch_at(1000);

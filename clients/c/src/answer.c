@@ -183,7 +183,7 @@ static int read_value(const struct reading *r, const struct row *f, const json_t
     switch (f->type) {
     case R_TEXT:
     case R_VERSION:
-        if (f->type == R_VERSION && json_is_integer(v)) { /* contract 2.9: an integer, or text [D13] */
+        if (f->type == R_VERSION && json_is_integer(v)) { /* an integer, or text */
             (void)snprintf(number, sizeof number, "%" JSON_INTEGER_FORMAT, json_integer_value(v));
             *(const char **)member = arena_str(r->a, str_c(number)).p;
             return *(const char **)member ? XTRACE_OK : no_memory(r);

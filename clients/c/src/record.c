@@ -157,7 +157,7 @@ bool json_text_valid(const char *json, size_t n) {
     return ok;
 }
 
-/* A UUID in one of the spellings that the native routes take (contract 2.5). */
+/* A UUID in one of the spellings that the native routes take. */
 static bool id_valid(const char *s) {
     size_t n = strlen(s);
 

@@ -68,7 +68,7 @@ void record_drop(struct record *r, const void *room);
 /* Copies n bytes into the record and ends them with NUL. NULL: no memory. */
 const char *record_text(struct record *r, const char *text, size_t n);
 
-/* One JSON object as the native batch takes it (contract 2.6, 2.7). */
+/* One JSON object as the native batch takes it. */
 void record_encode(struct json_writer *w, enum record_kind kind, const union any_record *v, const struct record *r);
 /* UUID text of 16 bytes, or of 8 behind as many zeros. */
 void uuid_of_trace(const unsigned char id[16], char out[37]);

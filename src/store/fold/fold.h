@@ -126,5 +126,5 @@ struct fold_text {
 void fold_trace_texts(const struct trace_state *t, struct fold_text ret[PAYLOADS]);
 void fold_observation_texts(const struct obs_state *o, struct fold_text ret[PAYLOADS]);
 
-/* D17: explicit, else the earliest start (r->t0), else the time of the first write. */
+/* Explicit, else the earliest start (r->t0), else the time of the first write. */
 void trace_settle_timestamp(struct trace_rec *r);

@@ -1,4 +1,4 @@
-/* merge.h -- how what is given meets what is known (design section 3, D2, D17): pure rules over records in memory.
+/* merge.h -- how what is given meets what is known: pure rules over records in memory.
  *
  *  1. Absent keeps, given replaces. Usage and cost maps are replaced whole.
  *  2. MERGE_DEEP only: metadata merges by key, tags are united in order of first appearance, `public` stays true.

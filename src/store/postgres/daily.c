@@ -1,4 +1,4 @@
-/* daily.c -- the daily view (contract 2.10, 3.5): days of the traces' timestamps, newest first, with usage by model.
+/* daily.c -- the daily view: days of the traces' timestamps, newest first, with usage by model.
  *
  *  1. Without conditions beyond label and name: whole days and hours from the rollups (of one name: hours), and what the
  *     range cuts of its first and last hour by rows, added or taken away (filter.h). Sums are exact, so taking away leaves

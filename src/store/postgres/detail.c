@@ -1,4 +1,4 @@
-/* detail.c -- one trace with all its observations in order (contract 3.4), and observations by their id alone.
+/* detail.c -- one trace with all its observations in order, and observations by their id alone.
  *
  *  1. The trace's row says its week, so that everything else is looked for in one partition.
  *  2. Observations come through a cursor of the transaction, DETAIL_ROWS at a time, texts of so many in one statement: a trace

@@ -1,4 +1,4 @@
-/* list.c -- pages of traces (contract 2.9, 3.3): which ones and how many in all in one round trip, what stands beside them
+/* list.c -- pages of traces: which ones and how many in all in one round trip, what stands beside them
  * in a second, their texts in a third.
  *
  *  1. By time, the index gives the order, and a page is read from its first row on. What stands before it is counted in the

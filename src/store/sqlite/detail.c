@@ -1,4 +1,4 @@
-/* detail.c -- one trace with all its observations in order (contract 3.4), streamed: only their places are held; and
+/* detail.c -- one trace with all its observations in order, streamed: only their places are held; and
  * observations by their id alone. */
 #include <stdlib.h>
 

@@ -1,4 +1,4 @@
-/* list.c -- pages of traces (contract 2.9, 3.3): which ones, how many in all, then each of the page as the API sees it.
+/* list.c -- pages of traces: which ones, how many in all, then each of the page as the API sees it.
  * One snapshot; payloads are read for the page alone, and only when they are wanted. */
 #include "store/sqlite/order.h"
 #include "store/sqlite/view.h"

@@ -19,7 +19,7 @@ enum look_kind { LOOK_USER = 1, LOOK_SESSION = 2, LOOK_TAG = 3, LOOK_NAME = 4, L
 enum xt_code lookup_trace(struct conn *c, int64_t project, struct str key, int64_t *ret_tseq, struct xt_err *err);
 enum xt_code lookup_add_trace(struct conn *c, int64_t project, struct str key, int64_t tseq, struct xt_err *err);
 
-/* Visits the number of each trace of the project that has an observation of that id key (D16: several may), the newest
+/* Visits the number of each trace of the project that has an observation of that id key (several may), the newest
  * entries first; more than once when hashes of a trace's observations collide; false ends. The visitor may read by the same connection. */
 typedef bool look_visitor(void *arg, int64_t tseq);
 enum xt_code lookup_observation(struct conn *c, int64_t project, struct str key, look_visitor *visit, void *arg,

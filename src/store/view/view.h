@@ -1,4 +1,4 @@
-/* view.h -- rows as the API sees them: ids printed, payloads fetched, what was never sent derived (D14). Knows no engine:
+/* view.h -- rows as the API sees them: ids printed, payloads fetched, what was never sent derived. Knows no engine:
  * records in, rows out, texts through a text_source. An engine that fetches the texts of a whole page at once asks
  * view_trace_texts (and the records' pids) beforehand which ones will be wanted. */
 #pragma once
