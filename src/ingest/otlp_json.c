@@ -327,15 +327,17 @@ static bool read_attributes(struct otlp_json *d, const struct json *v, const cha
 static bool read_event(struct otlp_json *d, const struct json *v, struct otlp_event *e) {
     static const struct name names[] = { { "timeUnixNano", "time_unix_nano" },
                                          { "name", NULL },
-                                         { "attributes", NULL } };
+                                         { "attributes", NULL },
+                                         { "droppedAttributesCount", "dropped_attributes_count" } };
     bool ok = is_object(d, v, "events");
 
     e->time = TIME_NONE;
     for (const struct json *m = ok ? v->child : NULL; m && ok; m = m->next) {
-        switch (find_name(names, 3, m)) {
+        switch (find_name(names, 4, m)) {
         case 0: e->time = read_time(m); break;
         case 1: ok = read_text(d, m, "events.name", &e->name); break;
         case 2: ok = read_attributes(d, m, "events.attributes", 1, &e->attributes); break;
+        case 3: e->dropped_attributes = read_u32(m); break;
         default: break;
         }
     }
@@ -344,16 +346,23 @@ static bool read_event(struct otlp_json *d, const struct json *v, struct otlp_ev
 
 static bool read_link(struct otlp_json *d, const struct json *v, struct otlp_link *l) {
     static const struct name names[] = {
-        { "traceId", "trace_id" }, { "spanId", "span_id" }, { "traceState", "trace_state" }, { "attributes", NULL }
+        { "traceId", "trace_id" },
+        { "spanId", "span_id" },
+        { "traceState", "trace_state" },
+        { "attributes", NULL },
+        { "droppedAttributesCount", "dropped_attributes_count" },
+        { "flags", NULL },
     };
     bool ok = is_object(d, v, "links");
 
     for (const struct json *m = ok ? v->child : NULL; m && ok; m = m->next) {
-        switch (find_name(names, 4, m)) {
+        switch (find_name(names, sizeof names / sizeof names[0], m)) {
         case 0: ok = read_id(d, m, 16, &l->trace_id); break;
         case 1: ok = read_id(d, m, 8, &l->span_id); break;
         case 2: ok = read_text(d, m, "links.traceState", &l->trace_state); break;
         case 3: ok = read_attributes(d, m, "links.attributes", 1, &l->attributes); break;
+        case 4: l->dropped_attributes = read_u32(m); break;
+        case 5: l->flags = read_u32(m); break;
         default: break;
         }
     }
@@ -501,14 +510,18 @@ static bool read_spans(struct otlp_json *d, const struct json *v, const struct o
 /* ---- what spans share ---- */
 
 static bool read_scope(struct otlp_json *d, const struct json *v, struct otlp_scope *scope) {
-    static const struct name names[] = { { "name", NULL }, { "version", NULL }, { "attributes", NULL } };
+    static const struct name names[] = { { "name", NULL },
+                                         { "version", NULL },
+                                         { "attributes", NULL },
+                                         { "droppedAttributesCount", "dropped_attributes_count" } };
     bool ok = is_object(d, v, "scope");
 
     for (const struct json *m = ok ? v->child : NULL; m && ok; m = m->next) {
-        switch (find_name(names, 3, m)) {
+        switch (find_name(names, 4, m)) {
         case 0: ok = read_text(d, m, "scope.name", &scope->name); break;
         case 1: ok = read_text(d, m, "scope.version", &scope->version); break;
         case 2: ok = read_attributes(d, m, "scope.attributes", 1, &scope->attributes); break;
+        case 3: scope->dropped_attributes = read_u32(m); break;
         default: break;
         }
     }
@@ -516,7 +529,10 @@ static bool read_scope(struct otlp_json *d, const struct json *v, struct otlp_sc
 }
 
 static bool read_scope_spans(struct otlp_json *d, const struct json *v, const struct otlp_resource *res) {
-    static const struct name names[] = { { "scope", NULL }, { "schemaUrl", "schema_url" }, { "spans", NULL } };
+    static const struct name names[] = { { "scope", NULL },
+                                         { "schemaUrl", "schema_url" },
+                                         { "spans", NULL },
+                                         { "instrumentationLibrary", "instrumentation_library" } };
     struct otlp_scope *scope = arena_new(d->scratch, struct otlp_scope, 1);
     const struct json *spans = NULL;
     bool ok = true;
@@ -526,7 +542,8 @@ static bool read_scope_spans(struct otlp_json *d, const struct json *v, const st
     if (v->type != JSON_OBJECT)
         return bad(d, "", "an object");
     for (const struct json *m = v->child; m && ok; m = m->next) {
-        switch (find_name(names, 3, m)) {
+        switch (find_name(names, 4, m)) {
+        case 3: /* its name before OTLP 0.19 */
         case 0: ok = read_scope(d, m, scope); break;
         case 1: ok = read_text(d, m, "schemaUrl", &scope->schema_url); break;
         case 2: spans = m; break;
@@ -537,23 +554,39 @@ static bool read_scope_spans(struct otlp_json *d, const struct json *v, const st
 }
 
 static bool read_resource(struct otlp_json *d, const struct json *v, struct otlp_resource *res) {
-    static const struct name names[] = { { "attributes", NULL } };
+    static const struct name names[] = { { "attributes", NULL },
+                                         { "droppedAttributesCount", "dropped_attributes_count" } };
     bool ok = is_object(d, v, "resource");
 
     res->present = true;
     for (const struct json *m = ok ? v->child : NULL; m && ok; m = m->next) {
-        if (find_name(names, 1, m) == 0)
+        size_t which = find_name(names, 2, m);
+        if (which == 0)
             ok = read_attributes(d, m, "resource.attributes", 1, &res->attributes);
+        if (which == 1)
+            res->dropped_attributes = read_u32(m);
     }
+    return ok;
+}
+
+static bool read_scopes(struct otlp_json *d, const struct json *v, const char *member,
+                        const struct otlp_resource *res) {
+    bool ok = is_array(d, v, member);
+
+    d->at_scope = 0;
+    for (const struct json *e = ok ? v->child : NULL; e && ok; e = e->next, d->at_scope++)
+        ok = read_scope_spans(d, e, res);
+    d->at_scope = SIZE_MAX;
     return ok;
 }
 
 static bool read_resource_spans(struct otlp_json *d, const struct json *v) {
     static const struct name names[] = { { "resource", NULL },
                                          { "schemaUrl", "schema_url" },
-                                         { "scopeSpans", "scope_spans" } };
+                                         { "scopeSpans", "scope_spans" },
+                                         { "instrumentationLibrarySpans", "instrumentation_library_spans" } };
     struct otlp_resource *res = arena_new(d->scratch, struct otlp_resource, 1);
-    const struct json *scopes = NULL;
+    const struct json *scopes = NULL, *libraries = NULL; /* the latter: what scopes were before OTLP 0.19 */
     bool ok = true;
 
     if (!res)
@@ -561,22 +594,16 @@ static bool read_resource_spans(struct otlp_json *d, const struct json *v) {
     if (v->type != JSON_OBJECT)
         return bad(d, "", "an object");
     for (const struct json *m = v->child; m && ok; m = m->next) {
-        switch (find_name(names, 3, m)) {
+        switch (find_name(names, 4, m)) {
         case 0: ok = read_resource(d, m, res); break;
         case 1: ok = read_text(d, m, "schemaUrl", &res->schema_url); break;
         case 2: scopes = m; break;
+        case 3: libraries = m; break;
         default: break;
         }
     }
-    if (!ok || !scopes)
-        return ok;
-    if (!is_array(d, scopes, "scopeSpans"))
-        return false;
-    d->at_scope = 0;
-    for (const struct json *e = scopes->child; e && ok; e = e->next, d->at_scope++)
-        ok = read_scope_spans(d, e, res);
-    d->at_scope = SIZE_MAX;
-    return ok;
+    ok = ok && (!scopes || read_scopes(d, scopes, "scopeSpans", res));
+    return ok && (!libraries || read_scopes(d, libraries, "instrumentationLibrarySpans", res));
 }
 
 static bool read_request(struct otlp_json *d, const struct json *root, bool need_resource_spans) {

@@ -12,6 +12,8 @@
 #include "ingest/decode.h"
 #include "ingest/pb.h"
 
+#define LIBRARY_SPANS 1000 /* before OTLP 0.19: as scope_spans = 2, whose scope was called a library */
+
 /* The request under way. `code` holds the first failure; every reader below returns false once it is set. */
 struct otlp_pb {
     struct arena *arena; /* where the message at hand puts its lists and repaired strings */
@@ -184,6 +186,8 @@ static bool read_event(struct otlp_pb *d, struct str message, struct otlp_event 
             return false;
         if (pb_is(&f, 3, PB_BYTES) && !add_attribute(d, f.bytes, &e->attributes))
             return false;
+        if (pb_is(&f, 4, PB_VARINT))
+            e->dropped_attributes = (uint32_t)f.value;
     }
     return finished(d, &r, "an event");
 }
@@ -201,6 +205,10 @@ static bool read_link(struct otlp_pb *d, struct str message, struct otlp_link *l
             return false;
         if (pb_is(&f, 4, PB_BYTES) && !add_attribute(d, f.bytes, &l->attributes))
             return false;
+        if (pb_is(&f, 5, PB_VARINT))
+            l->dropped_attributes = (uint32_t)f.value;
+        if (pb_is(&f, 6, PB_FIXED32))
+            l->flags = (uint32_t)f.value;
     }
     return finished(d, &r, "a link");
 }
@@ -296,6 +304,8 @@ static bool read_resource(struct otlp_pb *d, struct str message, struct otlp_res
     while (pb_next(&r, &f)) {
         if (pb_is(&f, 1, PB_BYTES) && !add_attribute(d, f.bytes, &res->attributes))
             return false;
+        if (pb_is(&f, 2, PB_VARINT))
+            res->dropped_attributes = (uint32_t)f.value;
     }
     return finished(d, &r, "a resource");
 }
@@ -311,6 +321,8 @@ static bool read_scope(struct otlp_pb *d, struct str message, struct otlp_scope 
             return false;
         if (pb_is(&f, 3, PB_BYTES) && !add_attribute(d, f.bytes, &scope->attributes))
             return false;
+        if (pb_is(&f, 4, PB_VARINT))
+            scope->dropped_attributes = (uint32_t)f.value;
     }
     return finished(d, &r, "a scope");
 }
@@ -365,7 +377,7 @@ static bool read_resource_spans(struct otlp_pb *d, struct str message) {
         return false;
     r = pb_open(message);
     while (ok && pb_next(&r, &f)) {
-        if (pb_is(&f, 2, PB_BYTES))
+        if (pb_is(&f, 2, PB_BYTES) || pb_is(&f, LIBRARY_SPANS, PB_BYTES))
             ok = read_scope_spans(d, f.bytes, res);
     }
     return ok;

@@ -131,7 +131,7 @@ static void write_value(struct buf *out, const struct attr_value *v, unsigned de
         if (isfinite(v->d))
             jw_f64(&w, v->d);
         else
-            jw_null(&w);
+            jw_str(&w, isnan(v->d) ? STR_LIT("NaN") : v->d > 0 ? STR_LIT("Infinity") : STR_LIT("-Infinity"));
         break;
     case ATTR_ARRAY: write_array(out, v, depth + 1); break;
     case ATTR_KVLIST: write_members(out, v->members, v->n, NULL, depth + 1); break;

@@ -33,7 +33,8 @@ struct attr_list {
 struct attr *attr_list_add(struct arena *a, struct attr_list *l);
 /* The last attribute of that key (duplicates are a producer's bug: the last one counts), or NULL. */
 const struct attr_value *attr_find(const struct attr_list *l, const char *key);
-/* JSON text of a value: strings quoted, NaN/Inf null, bytes base64, empty null. Appends to out. */
+/* JSON text of a value: strings quoted, NaN and the infinities as the text that OTLP's JSON has for them, bytes base64,
+ * empty null. Appends to out. */
 void attr_write_json(struct buf *out, const struct attr_value *v);
 /* A JSON string; absent: null. */
 void attr_write_str(struct buf *out, struct str s);

@@ -41,6 +41,7 @@ struct otlp_mapper {
     struct rule_set *slot_rules; /* slot -> the rows with its key */
     /* the span at hand: slot -> number of its attribute + 1, 0 none */
     uint32_t *span_slot;
+    bool below;            /* it has a parent */
     struct rule_set asked; /* rows for which the span or its resource has an attribute */
     bool *used;            /* a flag an attribute */
     size_t used_cap;
@@ -216,12 +217,17 @@ static void sort_attributes(struct otlp_mapper *m, const struct attr_list *l) {
     }
 }
 
+/* Does a row that found its value use the attribute up? */
+static bool takes(const struct otlp_mapper *m, const struct otlp_rule *r) {
+    return !m->below || !(r->where & OF_TRACE);
+}
+
 /* Offers an attribute to a row; true ends the field's search. */
 static bool offer(struct otlp_mapper *m, const struct otlp_rule *r, const struct attr_value *v, bool *used) {
     switch (otlp_decode(&m->values, r, v, STR_NONE, &m->fields)) {
     case FOUND_NO: return false;
     case FOUND_YES:
-        if (used)
+        if (used && takes(m, r))
             *used = true;
         return true;
     case FOUND_KEEP:
@@ -265,7 +271,8 @@ static void apply_prefixes(struct otlp_mapper *m, const struct attr_list *l) {
             const struct otlp_rule *r = &otlp_rules[m->prefix_rule[j]];
             if (!has_prefix(key, r))
                 continue;
-            if (otlp_decode(&m->values, r, &l->v[i].value, str_sub(key, r->key_n, key.n), &m->fields) == FOUND_YES) {
+            if (otlp_decode(&m->values, r, &l->v[i].value, str_sub(key, r->key_n, key.n), &m->fields) == FOUND_YES &&
+                takes(m, r)) {
                 m->used[i] = true;
             }
         }
@@ -497,6 +504,7 @@ enum xt_code otlp_map_span(struct otlp_mapper *m, const struct otlp_resource *re
         return full(err);
     if (m->scope_quotes && m->res_is_python)
         decode_metadata(m, span);
+    m->below = has_parent;
     if (!find_fields(m, span))
         return full(err);
     t = find_trace(m, span->trace_id);

@@ -14,19 +14,23 @@ struct otlp_event {
     int64_t time; /* TIME_NONE: absent */
     struct str name;
     struct attr_list attributes;
+    uint32_t dropped_attributes; /* here and below: what the sender left out */
 };
 struct otlp_link {
     struct str trace_id, span_id; /* raw bytes */
     struct str trace_state;
     struct attr_list attributes;
+    uint32_t dropped_attributes, flags;
 };
 struct otlp_scope {
     struct str name, version, schema_url;
     struct attr_list attributes;
+    uint64_t dropped_attributes; /* 64 bits: scopes are compared bytewise and have no padding */
 };
 struct otlp_resource {
     struct attr_list attributes;
     struct str schema_url;
+    uint32_t dropped_attributes;
     bool present;
 };
 struct otlp_span {
@@ -37,8 +41,8 @@ struct otlp_span {
     struct str status_message;
     int64_t start, end; /* TIME_NONE: absent */
     uint32_t flags;
-    uint32_t dropped_attributes, dropped_events, dropped_links; /* what the sender left out */
-    struct attr_list attributes;                                /* the mapper may decode values in place */
+    uint32_t dropped_attributes, dropped_events, dropped_links;
+    struct attr_list attributes; /* the mapper may decode values in place */
     struct otlp_event *events;
     size_t nevents;
     struct otlp_link *links;

@@ -40,13 +40,13 @@ static void put_text(struct object *o, const char *name, struct str s) {
     attr_write_str(o->out, s);
 }
 
-static void put_number(struct object *o, const char *name, uint32_t n) {
+static void put_number(struct object *o, const char *name, uint64_t n) {
     struct json_writer w;
     if (n == 0)
         return;
     put_name(o, name);
     jw_init(&w, o->out);
-    jw_i64(&w, n);
+    jw_i64(&w, (int64_t)n);
 }
 
 static void put_time(struct object *o, const char *name, int64_t ns) {
@@ -93,8 +93,8 @@ struct str otlp_meta_scope(struct arena *a, const struct otlp_scope *scope) {
     struct object o;
     struct buf out;
 
-    if (!scope ||
-        (scope->name.n == 0 && scope->version.n == 0 && scope->attributes.n == 0 && scope->schema_url.n == 0)) {
+    if (!scope || (scope->name.n == 0 && scope->version.n == 0 && scope->attributes.n == 0 &&
+                   scope->schema_url.n == 0 && scope->dropped_attributes == 0)) {
         return STR_NONE;
     }
     buf_init(&out, SIZE_MAX);
@@ -104,6 +104,7 @@ struct str otlp_meta_scope(struct arena *a, const struct otlp_scope *scope) {
     put_name(&o, "attributes");
     attr_list_write_json(&out, &scope->attributes, NULL);
     put_text(&o, "schemaUrl", scope->schema_url);
+    put_number(&o, "droppedAttributesCount", scope->dropped_attributes);
     close(&o, "");
     if (out.failed)
         a->failed = true;
@@ -125,6 +126,7 @@ static void put_events(struct object *o, const struct otlp_span *span) {
         put_time(&item, "time", e->time);
         put_text(&item, "name", e->name);
         put_attributes(&item, "attributes", &e->attributes);
+        put_number(&item, "droppedAttributesCount", e->dropped_attributes);
         close(&item, "{}");
     }
     buf_add_char(o->out, ']');
@@ -143,6 +145,8 @@ static void put_links(struct object *o, const struct otlp_span *span) {
         put_hex(&item, "spanId", l->span_id);
         put_text(&item, "traceState", l->trace_state);
         put_attributes(&item, "attributes", &l->attributes);
+        put_number(&item, "droppedAttributesCount", l->dropped_attributes);
+        put_number(&item, "flags", l->flags);
         close(&item, "{}");
     }
     buf_add_char(o->out, ']');
@@ -172,8 +176,10 @@ static void write_otel(struct buf *out, const struct otlp_meta *m) {
     put_number(&o, "droppedAttributesCount", s->dropped_attributes);
     put_number(&o, "droppedEventsCount", s->dropped_events);
     put_number(&o, "droppedLinksCount", s->dropped_links);
-    if (m->res)
+    if (m->res) {
         put_text(&o, "schemaUrl", m->res->schema_url);
+        put_number(&o, "droppedResourceAttributesCount", m->res->dropped_attributes);
+    }
     close(&o, "");
 }
 

@@ -1,9 +1,9 @@
 /* otlp_meta.h -- the metadata of an observation that came as a span (private to the OTLP mapper).
  *
  * An object of: the sender's own metadata at top level; `attributes` that no rule used up; `resourceAttributes`; `scope`
- * {name, version, attributes, schemaUrl}; `otel` with what has no field of its own and is not its default: kind (but
+ * {name, version, attributes, schemaUrl, droppedAttributesCount}; `otel` with what has no field of its own and is not its default: kind (but
  * INTERNAL), traceState, flags, status, statusMessage, end (of a span that ends before it starts), events, links,
- * dropped*Count, schemaUrl of the resource. Times are RFC 3339 text with up to nine digits of fraction. The sender's own
+ * dropped*Count, schemaUrl and dropped count of the resource. Times are RFC 3339 text with up to nine digits of fraction. The sender's own
  * keys win: where one is called `scope` or the like, ours is called `otel.scope`. */
 #pragma once
 #include "base/buf.h"

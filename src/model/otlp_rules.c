@@ -7,6 +7,8 @@
 #define EITHER(field, key, decoder) ROW(field, key, MATCH_EXACT, decoder, IN_SPAN | IN_RESOURCE)
 #define RESOURCE(field, key, decoder) ROW(field, key, MATCH_EXACT, decoder, IN_RESOURCE)
 #define PREFIX(field, key) ROW(field, key, MATCH_PREFIX, AS_ENTRIES, IN_SPAN)
+#define TRACE(field, key, decoder) ROW(field, key, MATCH_EXACT, decoder, IN_SPAN | OF_TRACE)
+#define TRACE_PREFIX(field, key) ROW(field, key, MATCH_PREFIX, AS_ENTRIES, IN_SPAN | OF_TRACE)
 
 /* clang-format off: one row a line */
 const struct otlp_rule otlp_rules[] = {
@@ -41,32 +43,32 @@ const struct otlp_rule otlp_rules[] = {
     EITHER(environment, "langfuse.environment", AS_ENV),
     EITHER(environment, "deployment.environment.name", AS_ENV),
     EITHER(environment, "deployment.environment", AS_ENV),
-    EITHER(release, "langfuse.release", AS_TEXT),
+    ROW(release, "langfuse.release", MATCH_EXACT, AS_TEXT, IN_SPAN | IN_RESOURCE | OF_TRACE),
     EITHER(version, "langfuse.version", AS_TEXT),
     RESOURCE(version, "service.version", AS_TEXT),
     /* the trace */
-    SPAN(trace_name, "langfuse.trace.name", AS_TEXT),
-    SPAN(user, "langfuse.user.id", AS_TEXT),
-    SPAN(user, "user.id", AS_TEXT),
-    SPAN(user, "langfuse.observation.metadata.langfuse_user_id", AS_TEXT),
-    SPAN(user, "langfuse.trace.metadata.langfuse_user_id", AS_TEXT),
-    SPAN(session, "langfuse.session.id", AS_TEXT),
-    SPAN(session, "session.id", AS_TEXT),
-    SPAN(session, "langfuse.observation.metadata.langfuse_session_id", AS_TEXT),
-    SPAN(session, "langfuse.trace.metadata.langfuse_session_id", AS_TEXT),
-    SPAN(trace_input, "langfuse.trace.input", AS_PAYLOAD),
-    SPAN(trace_output, "langfuse.trace.output", AS_PAYLOAD),
-    SPAN(tags, "langfuse.trace.tags", AS_ATTR),
-    SPAN(tags, "langfuse.tags", AS_ATTR),
-    SPAN(tags, "langfuse.observation.metadata.langfuse_tags", AS_ATTR),
-    SPAN(tags, "langfuse.trace.metadata.langfuse_tags", AS_ATTR),
-    SPAN(is_public, "langfuse.trace.public", AS_BOOL),
-    SPAN(is_public, "langfuse.public", AS_BOOL),
-    SPAN(as_root, "langfuse.internal.as_root", AS_FLAG),
-    SPAN(trace_metadata, "langfuse.trace.metadata", AS_ENTRIES),
-    SPAN(trace_metadata, "langfuse.metadata", AS_ENTRIES),
-    PREFIX(trace_metadata, "langfuse.metadata."),
-    PREFIX(trace_metadata, "langfuse.trace.metadata."),
+    TRACE(trace_name, "langfuse.trace.name", AS_TEXT),
+    TRACE(user, "langfuse.user.id", AS_TEXT),
+    TRACE(user, "user.id", AS_TEXT),
+    TRACE(user, "langfuse.observation.metadata.langfuse_user_id", AS_TEXT),
+    TRACE(user, "langfuse.trace.metadata.langfuse_user_id", AS_TEXT),
+    TRACE(session, "langfuse.session.id", AS_TEXT),
+    TRACE(session, "session.id", AS_TEXT),
+    TRACE(session, "langfuse.observation.metadata.langfuse_session_id", AS_TEXT),
+    TRACE(session, "langfuse.trace.metadata.langfuse_session_id", AS_TEXT),
+    TRACE(trace_input, "langfuse.trace.input", AS_PAYLOAD),
+    TRACE(trace_output, "langfuse.trace.output", AS_PAYLOAD),
+    TRACE(tags, "langfuse.trace.tags", AS_ATTR),
+    TRACE(tags, "langfuse.tags", AS_ATTR),
+    TRACE(tags, "langfuse.observation.metadata.langfuse_tags", AS_ATTR),
+    TRACE(tags, "langfuse.trace.metadata.langfuse_tags", AS_ATTR),
+    TRACE(is_public, "langfuse.trace.public", AS_BOOL),
+    TRACE(is_public, "langfuse.public", AS_BOOL),
+    TRACE(as_root, "langfuse.internal.as_root", AS_FLAG),
+    TRACE(trace_metadata, "langfuse.trace.metadata", AS_ENTRIES),
+    TRACE(trace_metadata, "langfuse.metadata", AS_ENTRIES),
+    TRACE_PREFIX(trace_metadata, "langfuse.metadata."),
+    TRACE_PREFIX(trace_metadata, "langfuse.trace.metadata."),
 };
 /* clang-format on */
 const size_t otlp_rules_n = sizeof otlp_rules / sizeof otlp_rules[0];

@@ -1,7 +1,8 @@
 /* otlp_rules.h -- the table that says which attribute feeds which field. Conventions are rows; code is in otlp_map.c.
  *
  *  1. Rows of one field stand together, the one that wins first: a field is done with its first row that yields.
- *  2. An attribute that a row took is left out of the observation's metadata, unless the decoder says to keep it.
+ *  2. An attribute that a row took is left out of the observation's metadata, unless the decoder says to keep it. Rows of
+ *     the trace's own fields take it from a root only: below it, another span's value may win.
  *  3. A key may feed several fields. EXACT rows are found by one look-up an attribute, whatever the number of rows. */
 #pragma once
 #include <stddef.h>
@@ -18,20 +19,22 @@ enum otlp_match {
 enum otlp_decoder {
     AS_TEXT,    /* struct str: a string that is not empty; other values as their JSON text */
     AS_TYPE,    /* struct str: an observation type, upper case; unknown ones yield nothing */
-    AS_LEVEL,   /* struct str: a level by its name or alias */
-    AS_ENV,     /* struct str: an environment, normalised; what cannot be one yields nothing */
+    AS_LEVEL,   /* struct str: a level by its name or alias; an alias stays in metadata */
+    AS_ENV,     /* struct str: an environment, normalised, in metadata as sent if that changed it; what
+                 * cannot be one yields nothing */
     AS_PAYLOAD, /* struct str: JSON; a string that holds JSON is taken as that, other strings as strings */
     AS_OBJECT,  /* struct str: a JSON object, as string or key-value list */
-    AS_USAGE,   /* struct str: as AS_OBJECT; other JSON says that there is no usage, and ends the search */
-    AS_COST,    /* struct str: a JSON object's amounts from 0; stays in metadata if it holds anything else */
-    AS_COUNT,   /* struct opt_i64: int, whole double or decimal string, from 0; unless AS_USAGE has spoken */
-    AS_TIME,    /* int64_t: RFC 3339, also within quotes */
-    AS_BOOL,    /* enum tri: a boolean or its name */
-    AS_FLAG,    /* enum tri: as AS_BOOL, but stays in metadata */
-    AS_ATTR,    /* const struct attr_value *: anything but an empty value */
-    AS_ENTRIES  /* struct otlp_entries: an object's members; anything else as member `metadata`. Or one PREFIX match */
+    AS_USAGE, /* struct str: as AS_OBJECT, in metadata too if a member is no count; other JSON says that there is no usage,
+                 * and ends the search */
+    AS_COST,   /* struct str: a JSON object's amounts from 0; stays in metadata if it holds anything else */
+    AS_COUNT,  /* struct opt_i64: int, whole double or decimal string, from 0; unless AS_USAGE has spoken */
+    AS_TIME,   /* int64_t: RFC 3339, also within quotes */
+    AS_BOOL,   /* enum tri: a boolean or its name */
+    AS_FLAG,   /* enum tri: as AS_BOOL, but stays in metadata */
+    AS_ATTR,   /* const struct attr_value *: anything but an empty value */
+    AS_ENTRIES /* struct otlp_entries: an object's members; anything else as member `metadata`. Or one PREFIX match */
 };
-enum { IN_SPAN = 1, IN_RESOURCE = 2 /* looked at after the span */ };
+enum { IN_SPAN = 1, IN_RESOURCE = 2 /* looked at after the span */, OF_TRACE = 4 /* the field is the trace's alone */ };
 
 /* A member of metadata: its value is JSON text or an attribute. */
 struct otlp_entry {

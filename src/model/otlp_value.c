@@ -244,17 +244,6 @@ static struct str as_object(const struct otlp_values *c, const struct attr_value
     return s.n > 0 && s.p[0] == '{' && attr_is_container_json(s) ? otlp_keep(c, s) : STR_NONE;
 }
 
-static enum otlp_found as_usage(const struct otlp_values *c, const struct attr_value *v, struct otlp_fields *f) {
-    f->usage = as_object(c, v);
-    if (str_has(f->usage)) {
-        f->usage_said = true;
-        return FOUND_YES;
-    }
-    /* Text that is no JSON at all is a mistake; any other value says something, though not a usage. */
-    f->usage_said = v->type == ATTR_STR ? json_valid(v->s, JSON_TEXT_DEPTH) : v->type != ATTR_EMPTY;
-    return f->usage_said ? FOUND_STOP : FOUND_NO;
-}
-
 /* Puts an object's members into entries: of JSON text or of a key-value list. False: it is neither (or no memory). */
 static bool add_members(const struct otlp_values *c, const struct attr_value *v, struct otlp_entries *e) {
     const struct json *map;
@@ -277,6 +266,33 @@ static bool add_members(const struct otlp_values *c, const struct attr_value *v,
             return false;
     }
     return true;
+}
+
+/* Are a usage's members numbers, or objects of them? Anything else (a service tier) has no place among the counts. */
+static bool all_counts(const struct otlp_values *c, const struct attr_value *v) {
+    struct otlp_entries all = { .n = 0 };
+
+    if (!add_members(c, v, &all))
+        return false;
+    for (size_t i = 0; i < all.n; i++) {
+        struct str json = all.v[i].json;
+        if (!str_has(json) && all.v[i].value)
+            json = json_of(c->scratch, all.v[i].value);
+        if (json.n > 0 && !strchr("-0123456789{n", json.p[0]))
+            return false;
+    }
+    return true;
+}
+
+static enum otlp_found as_usage(const struct otlp_values *c, const struct attr_value *v, struct otlp_fields *f) {
+    f->usage = as_object(c, v);
+    if (str_has(f->usage)) {
+        f->usage_said = true;
+        return all_counts(c, v) ? FOUND_YES : FOUND_KEEP;
+    }
+    /* Text that is no JSON at all is a mistake; any other value says something, though not a usage. */
+    f->usage_said = v->type == ATTR_STR ? json_valid(v->s, JSON_TEXT_DEPTH) : v->type != ATTR_EMPTY;
+    return f->usage_said ? FOUND_STOP : FOUND_NO;
 }
 
 /* Metadata that is no object is the member `metadata` of one. */
@@ -402,6 +418,12 @@ static enum otlp_found found_text(struct str s, void *field) {
     return FOUND_YES;
 }
 
+/* A word that says less than the attribute did (an alias, cut, in other letters) leaves it in metadata. */
+static enum otlp_found found_word(struct str s, const struct attr_value *v, void *field) {
+    enum otlp_found found = found_text(s, field);
+    return found == FOUND_YES && !str_eq_nocase(s, str_trim(v->s)) ? FOUND_KEEP : found;
+}
+
 enum otlp_found otlp_decode(const struct otlp_values *c, const struct otlp_rule *rule, const struct attr_value *v,
                             struct str entry, struct otlp_fields *f) {
     void *field = (char *)f + rule->offset;
@@ -413,8 +435,8 @@ enum otlp_found otlp_decode(const struct otlp_values *c, const struct otlp_rule 
     switch ((enum otlp_decoder)rule->decoder) {
     case AS_TEXT: return found_text(as_text(c, v), field);
     case AS_TYPE: return found_text(as_type(v), field);
-    case AS_LEVEL: return found_text(as_level(v), field);
-    case AS_ENV: return found_text(as_env(c, v), field);
+    case AS_LEVEL: return found_word(as_level(v), v, field);
+    case AS_ENV: return found_word(as_env(c, v), v, field);
     case AS_PAYLOAD: return found_text(as_payload(c, v), field);
     case AS_OBJECT: return found_text(as_object(c, v), field);
     case AS_USAGE: return as_usage(c, v, f);

@@ -152,8 +152,8 @@ with T.server() as s:
     def _():
         for value, back in (('{"intValue":5}', 5), ('{"intValue":"5"}', 5), ('{"intValue":"-9223372036854775808"}', -9223372036854775808),
                             ('{"intValue":9223372036854775807}', 9223372036854775807), ('{"intValue":1e+300}', ANY),
-                            ('{"doubleValue":1.5}', 1.5), ('{"doubleValue":1}', 1.0), ('{"doubleValue":"NaN"}', ANY),
-                            ('{"doubleValue":"-Infinity"}', ANY), ('{"boolValue":false}', False), ('{"stringValue":""}', ""),
+                            ('{"doubleValue":1.5}', 1.5), ('{"doubleValue":1}', 1.0), ('{"doubleValue":"NaN"}', "NaN"),
+                            ('{"doubleValue":"-Infinity"}', "-Infinity"), ('{"boolValue":false}', False), ('{"stringValue":""}', ""),
                             ('{"arrayValue":{"values":[{"intValue":1},{"stringValue":"a"},{"arrayValue":{"values":[{"boolValue":true}]}}]}}',
                              [1, "a", [True]]), ("{}", None), ("null", None),
                             ('{"kvlistValue":{"values":[{"key":"k","value":{"stringValue":"v"}}]}}', {"k": "v"}),
@@ -303,6 +303,52 @@ with T.server() as s:
             for needle in ("needle1", "needle2", "needle3", "needle4", "needle5", linked):
                 assert needle in got, (form, needle, got[:600])
             holds({"level": "ERROR", "statusMessage": "needle3"}, s.trace(t)["observations"][-1])
+
+    @T.case("what was left out before sending is told: counts of events, links, resource and scope, flags of links")
+    def _():
+        t, linked = new_trace(), new_trace()
+        doc = otlp.request_json([span(trace=t, events=[(NS, "e", {})], links=[(linked, new_span())])], {"r": 1})
+        doc = json.loads(doc) if not isinstance(doc, dict) else doc
+        whole = doc["resourceSpans"][0]
+        scope, sent = whole["scopeSpans"][0]["scope"], whole["scopeSpans"][0]["spans"][0]
+        whole["resource"]["droppedAttributesCount"], scope["droppedAttributesCount"] = 2, "3"
+        sent["events"][0]["droppedAttributesCount"], sent["links"][0]["droppedAttributesCount"], sent["links"][0]["flags"] = 4, 5, 769
+        assert s.quick("POST", STD, doc).status == 200
+        holds({"scope": {"droppedAttributesCount": 3}, "otel": {"droppedResourceAttributesCount": 2, "events": [{"droppedAttributesCount": 4}],
+               "links": [{"droppedAttributesCount": 5, "flags": 769}]}}, only(s, t)["metadata"])
+
+    @T.case("senders from before OTLP 0.19: scopes are called instrumentation libraries")
+    def _():
+        for form in ("pb", "json"):
+            t = new_trace()
+            if form == "pb":
+                body = otlp.field(1, otlp.field(1000, otlp.field(1, otlp.field(1, "old") + otlp.field(2, "1")) + otlp.field(2, otlp.span_pb(span(trace=t)))))
+            else:
+                body = json.dumps(otlp.request_json([span(trace=t)], scope=("old", "1")))
+                body = body.replace('"scopeSpans"', '"instrumentationLibrarySpans"').replace('"scope"', '"instrumentationLibrary"')
+            r = s.quick("POST", STD, body, ct=PB if form == "pb" else JSON)
+            assert r.status == 200, r
+            holds({"name": "work", "metadata": {"scope": {"name": "old", "version": "1"}}}, only(s, t))
+
+    @T.case("an environment, level or usage that does not fit its field stays readable as it was sent")
+    def _():
+        t = new_trace()
+        sent = {"deployment.environment": "E" * 50, "langfuse.observation.level": "notice",
+                "langfuse.observation.usage_details": '{"input":3,"tier":"flex"}'}
+        export(s, [span(trace=t, attrs=sent)])
+        holds({"environment": "e" * 40, "level": "DEFAULT", "promptTokens": 3, "metadata": {"attributes": sent}}, only(s, t))
+
+    @T.case("the trace's fields on a span below the root stay on it: another span may say otherwise")
+    def _():
+        t, below = new_trace(), {"user.id": "inner", "langfuse.trace.metadata.step": "1"}
+        for form in ("pb", "json"):
+            root, child = span(trace=t, attrs={"user.id": "outer", "langfuse.trace.metadata.step": "2"}), span("in", t, attrs=below)
+            child["parent"] = root["span"]
+            export(s, [child], form=form, scope=("langfuse-sdk", "4"))
+            export(s, [root], form=form, scope=("langfuse-sdk", "4"))
+            got = s.trace(t)
+            holds({"userId": "outer", "metadata": {"step": "2"}}, got)
+            holds({"metadata": {"attributes": below}}, next(o for o in got["observations"] if o["id"] == child["span"]))
 
     @T.case("one trace over OTLP and over the native batch")
     def _():

@@ -223,7 +223,8 @@ static void every_value(void **state) {
     assert_str(
         d.b->observations[0].metadata,
         "{\"attributes\":{\"text\":\"a\xc3\xa9\",\"yes\":true,\"no\":false,\"min\":-9223372036854775808,\"minus\":-5,"
-        "\"1.5\":1.5,\"nan\":null,\"bytes\":\"AAEC/w==\",\"empty\":null,\"array\":[\"x\",null],\"map\":{\"k\":\"2\"},"
+        "\"1.5\":1.5,\"nan\":\"NaN\",\"bytes\":\"AAEC/"
+        "w==\",\"empty\":null,\"array\":[\"x\",null],\"map\":{\"k\":\"2\"},"
         "\"nothing\":[],\"\":null}}");
     decoded_done(&d);
     buf_done(&span);
@@ -258,10 +259,14 @@ static void every_field_of_a_span(void **state) {
     put_fixed64(&inner, 1, 2000);
     put_text(&inner, 2, "e");
     put_text_attribute(&inner, 3, "k", "v");
+    put_int(&inner, 4, 4);
     put_message(&span, 11, &inner);
     put_bytes(&inner, 1, trace_id, 16);
     put_bytes(&inner, 2, span_id, 8);
     put_text_attribute(&inner, 4, "l", "w");
+    put_int(&inner, 5, 5);
+    tag(&inner, 6, 5);
+    fixed(&inner, 4, 769);
     put_message(&span, 13, &inner);
     put_text(&inner, 2, "broken");
     put_message(&span, 15, &inner);
@@ -270,9 +275,11 @@ static void every_field_of_a_span(void **state) {
     put_int(&span, 999, 5);
     put_text(&span, 1000, "future");
     put_text_attribute(&resource, 1, "service.name", "svc");
+    put_int(&resource, 2, 6);
     put_text(&scope, 1, "lib");
     put_text(&scope, 2, "1");
     put_text_attribute(&scope, 3, "s", "t");
+    put_int(&scope, 4, 7);
     put_request(&request, &resource, &scope, &span);
     decode(&d, buf_str(&request), &rejects);
     assert_int_equal(d.code, XT_OK);
@@ -285,10 +292,14 @@ static void every_field_of_a_span(void **state) {
     assert_str(
         o->metadata,
         "{\"attributes\":{},\"resourceAttributes\":{\"service.name\":\"svc\"},\"scope\":{\"name\":\"lib\",\"version\":"
-        "\"1\",\"attributes\":{\"s\":\"t\"}},\"otel\":{\"kind\":\"CLIENT\",\"traceState\":\"vendor=1\",\"flags\":257,"
-        "\"events\":[{\"time\":\"1970-01-01T00:00:00.000002+00:00\",\"name\":\"e\",\"attributes\":{\"k\":\"v\"}}],"
+        "\"1\",\"attributes\":{\"s\":\"t\"},\"droppedAttributesCount\":7},\"otel\":{\"kind\":\"CLIENT\",\"traceState\":"
+        "\"vendor=1\",\"flags\":257,"
+        "\"events\":[{\"time\":\"1970-01-01T00:00:00.000002+00:00\",\"name\":\"e\",\"attributes\":{\"k\":\"v\"},"
+        "\"droppedAttributesCount\":4}],"
         "\"links\":[{\"traceId\":\"0af7651916cd43dd8448eb211c80319c\",\"spanId\":\"b7ad6b7169203331\",\"attributes\":{"
-        "\"l\":\"w\"}}],\"droppedAttributesCount\":1,\"droppedEventsCount\":2,\"droppedLinksCount\":3}}");
+        "\"l\":\"w\"},\"droppedAttributesCount\":5,\"flags\":769}],\"droppedAttributesCount\":1,\"droppedEventsCount\":"
+        "2,"
+        "\"droppedLinksCount\":3,\"droppedResourceAttributesCount\":6}}");
     decoded_done(&d);
     buf_done(&span);
     buf_done(&inner);

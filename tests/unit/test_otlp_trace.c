@@ -18,6 +18,11 @@ static void the_root_wins_else_the_first(void **state) {
     assert_str(t->release, "r2");
     assert_str(t->name, "n1");
     assert_false(t->name_weak);
+    /* What a span below the root said stays on it, whether it won or not. */
+    assert_str(d.b->observations[0].metadata,
+               "{\"attributes\":{\"user.id\":\"u1\",\"session.id\":\"s1\",\"langfuse.trace.name\":\"n1\"}}");
+    assert_str(d.b->observations[1].metadata, "{\"attributes\":{\"user.id\":\"u2\",\"langfuse.release\":\"r2\"}}");
+    assert_str(d.b->observations[2].metadata, NULL);
     decoded_done(&d);
     decode(&d, "", "", SPAN(ID1, PARENT(ID3)) "," SPAN(ID2, ""));
     assert_str(d.b->traces[0].name, "span " ID2);
