@@ -187,7 +187,7 @@ static enum xt_code add_trace(struct fold *f, const struct batch *b, const struc
 /* ---- observations ---- */
 
 void obs_share_of(const struct observation *v, struct obs_share *ret) {
-    bool unnamed = str_eq_c(v->model, "unknown"); /* that is what no model is called: each trace counts once for both */
+    bool unnamed = str_eq_c(v->model, UNKNOWN_MODEL); /* each trace counts once for both */
     *ret = (struct obs_share){
         .generation = !str_has(v->type) || str_eq_c(v->type, "GENERATION"),
         .model = unnamed ? STR_NONE : v->model,

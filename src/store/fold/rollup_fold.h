@@ -23,6 +23,9 @@ bool rollup_whole(int64_t from, int64_t to, int64_t span, int64_t *ret_first, in
 /* The last instant of the interval that begins there. */
 int64_t rollup_end(int64_t start, int64_t span);
 
+/* What no model is called in answers; an observation that gives this name has none (obs_share_of). */
+#define UNKNOWN_MODEL "unknown"
+
 /* Sums of GENERATION observations of one model. */
 struct model_sums {
     int64_t n;

@@ -8,27 +8,17 @@
  *     the page is a range of time.
  *  4. Traces lie in the weeks in which they were created, not in those of their timestamps: the first statement says in
  *     which ones, so that the second asks few partitions. */
-#include <stdlib.h>
-
-#include "base/map.h"
 #include "store/postgres/read.h"
+#include "store/view/day.h"
 
-#define UNKNOWN_MODEL "unknown"
 /* Number of the day of a time, also before 1970. */
 #define DAY_OF(column) "(" column " / 86400000000000 - (" column " % 86400000000000 < 0)::int)"
 
-struct usage {
-    struct usage *next;
-    struct str model; /* as shown */
-    int64_t traces;
-    struct model_sums sums;
-};
 struct day {
     int64_t number; /* days since 1970 */
     int64_t traces, observations;
     money cost;
-    struct usage *usage;
-    size_t nusage;
+    struct day_models usage;
 };
 struct daily {
     struct pg_read r;
@@ -40,7 +30,6 @@ struct daily {
     int64_t total;
     bool has_weeks; /* of traces that count by rows */
     int64_t week_from, week_to;
-    struct map usage; /* number of the day, model -> struct usage */
 };
 
 /* First and last instant; the first and the last day of all are cut. */
@@ -130,6 +119,7 @@ static enum xt_code take_days(struct daily *d, const PGresult *rows, struct xt_e
                                    .traces = sum_to_i64(pg_num(rows, row, 1)),
                                    .observations = sum_to_i64(pg_num(rows, row, 2)),
                                    .cost = pg_num(rows, row, 3) };
+        day_models_init(&d->days[i].usage, &d->r.a);
     }
     return XT_OK;
 }
@@ -198,84 +188,30 @@ static struct day *find_day(struct daily *d, int64_t number) {
     return low < d->n && d->days[low].number == number ? &d->days[low] : NULL;
 }
 
-/* The sums of a day's model; made if need be. NULL: no memory. */
-static struct usage *usage_of(struct daily *d, struct day *day, struct str model) {
-    struct buf key;
-    buf_init(&key, SIZE_MAX / 2);
-    buf_add(&key, &day->number, sizeof day->number);
-    buf_add_str(&key, model);
-    struct usage *u = key.failed ? NULL : map_get(&d->usage, buf_str(&key));
-    if (!u && !key.failed) {
-        struct str kept = arena_str(&d->r.a, buf_str(&key));
-        u = arena_new(&d->r.a, struct usage, 1);
-        if (u && str_has(kept) && map_put(&d->usage, kept, u)) {
-            *u = (struct usage){ .next = day->usage, .model = str_sub(kept, sizeof day->number, kept.n) };
-            day->usage = u;
-            day->nusage++;
-        } else {
-            u = NULL;
-        }
-    }
-    buf_done(&key);
-    return u;
-}
-
 static enum xt_code take_models(struct daily *d, const PGresult *rows, struct xt_err *err) {
     for (int i = 0; i < PQntuples(rows); i++) {
         struct day *day = find_day(d, pg_i64(rows, i, 0));
         if (!day)
             continue; /* without a trace in the range */
-        struct str model = pg_text(&d->r.a, rows, i, 1);
-        struct usage *u = usage_of(d, day, model.n > 0 ? rollup_text_of(model) : STR_LIT(UNKNOWN_MODEL));
-        if (!u)
-            return no_memory(err);
-        const struct model_sums more = { .n = sum_to_i64(pg_num(rows, i, 2)),
+        const struct model_sums sums = { .n = sum_to_i64(pg_num(rows, i, 2)),
                                          .in = pg_num(rows, i, 4),
                                          .out = pg_num(rows, i, 5),
                                          .total = pg_num(rows, i, 6),
                                          .cost = pg_num(rows, i, 7) };
-        u->traces += sum_to_i64(pg_num(rows, i, 3));
-        model_sums_add(&u->sums, &more, 1);
+        if (!day_models_add(&day->usage, pg_text(&d->r.a, rows, i, 1), sum_to_i64(pg_num(rows, i, 3)), &sums, 1))
+            return no_memory(err);
     }
     return d->r.a.failed ? no_memory(err) : XT_OK;
 }
 
 /* ---- showing them ---- */
 
-static int compare_usage(const void *a, const void *b) {
-    const struct day_usage *x = a, *y = b;
-    if (x->cost != y->cost)
-        return x->cost < y->cost ? 1 : -1;
-    return str_cmp(x->model, y->model);
-}
-
-static enum xt_code show_day(struct daily *d, const struct day *day, day_visitor *visit, void *arg, bool *ret_more,
-                             struct xt_err *err) {
-    struct day_usage *list = arena_new(&d->r.a, struct day_usage, day->nusage);
-    size_t n = 0;
-    if (!list)
+static enum xt_code show_day(const struct day *day, day_visitor *visit, void *arg, bool *ret_more, struct xt_err *err) {
+    struct day_row row = {
+        .day = day_start(day->number), .traces = day->traces, .observations = day->observations, .cost = day->cost
+    };
+    if (!day_models_show(&day->usage, &row))
         return no_memory(err);
-    for (const struct usage *u = day->usage; u; u = u->next) {
-        if (u->sums.n == 0)
-            continue;
-        list[n++] = (struct day_usage){
-            .model = u->model,
-            .observations = u->sums.n,
-            .traces = u->traces,
-            .tokens_in = sum_to_i64(u->sums.in),
-            .tokens_out = sum_to_i64(u->sums.out),
-            .tokens_total = sum_to_i64(u->sums.total),
-            .cost = u->sums.cost,
-        };
-    }
-    if (n > 0)
-        qsort(list, n, sizeof *list, compare_usage);
-    const struct day_row row = { .day = day_start(day->number),
-                                 .traces = day->traces,
-                                 .observations = day->observations,
-                                 .cost = day->cost,
-                                 .usage = list,
-                                 .nusage = n };
     *ret_more = visit(arg, &row);
     return XT_OK;
 }
@@ -310,10 +246,9 @@ enum xt_code postgres_daily(struct store *s, const struct daily_query *q, day_vi
     enum xt_code code = pg_read_open(&d.r, pg_of(s), q->deadline, err);
     if (code != XT_OK)
         return code;
-    map_init(&d.usage, &d.r.a);
     code = read_daily(&d, err);
     for (size_t i = 0; i < d.n && code == XT_OK && more; i++)
-        code = show_day(&d, &d.days[i], visit, arg, &more, err);
+        code = show_day(&d.days[i], visit, arg, &more, err);
     if (code == XT_OK)
         *ret_total = d.total;
     pg_read_close(&d.r);

@@ -5,25 +5,16 @@
  *     would give.
  *  2. With others (user, tags, version, release): the matching traces, newest first, each with its trace_model rows.
  *  3. Models are added up for the days of the page alone. */
-#include <stdlib.h>
-
 #include "store/sqlite/rollup.h"
 #include "store/sqlite/scan.h"
+#include "store/view/day.h"
 
 #define DAILY_BYTES ((size_t)256 << 20)
-#define UNKNOWN_MODEL "unknown"
 
 struct day_sums {
     int64_t day;
     int64_t traces, observations;
     money cost;
-};
-
-struct usage {
-    struct usage *next;
-    struct str model; /* as shown */
-    int64_t traces;
-    struct model_sums sums;
 };
 
 struct daily {
@@ -38,10 +29,7 @@ struct daily {
     struct arena a, day_arena;
     struct day_sums *days; /* ascending */
     size_t n, room;
-    /* Usage of the day being built; lives in day_arena. */
-    struct map usage_map;
-    struct usage *usage;
-    size_t nusage;
+    struct day_models usage; /* of the day being built; lives in day_arena */
 };
 
 static int64_t day_of(int64_t ts) { return time_floor(ts, NS_PER_DAY); }
@@ -56,27 +44,7 @@ static int64_t day_end(int64_t day) {
 
 static void day_begin(struct daily *d) {
     arena_reset(&d->day_arena);
-    map_init(&d->usage_map, &d->day_arena);
-    d->usage = NULL;
-    d->nusage = 0;
-}
-
-/* `model` in its stored form. False: no memory. */
-static bool add_usage(struct daily *d, struct str model, int64_t traces, const struct model_sums *sums, int sign) {
-    struct str shown = model.n > 0 ? rollup_text_of(model) : STR_LIT(UNKNOWN_MODEL);
-    struct usage *u = map_get(&d->usage_map, shown);
-    if (!u) {
-        u = arena_new(&d->day_arena, struct usage, 1);
-        shown = arena_str(&d->day_arena, shown);
-        if (!u || !str_has(shown) || !map_put(&d->usage_map, shown, u))
-            return false;
-        *u = (struct usage){ .next = d->usage, .model = shown };
-        d->usage = u;
-        d->nusage++;
-    }
-    u->traces += sign * traces;
-    model_sums_add(&u->sums, sums, sign);
-    return true;
+    day_models_init(&d->usage, &d->day_arena);
 }
 
 /* Usage of one trace. */
@@ -89,7 +57,7 @@ static enum xt_code add_trace_usage(struct daily *d, int64_t tseq, int sign, str
     while ((rc = sqlite3_step(st)) == SQLITE_ROW) {
         struct model_sums sums = { .n = sqlite3_column_int64(st, 1) };
         model_sums_read(st, 2, &sums);
-        if (!add_usage(d, col_str(st, 0), 1, &sums, sign)) {
+        if (!day_models_add(&d->usage, col_str(st, 0), 1, &sums, sign)) {
             sqlite3_reset(st);
             return no_memory(err);
         }
@@ -98,38 +66,12 @@ static enum xt_code add_trace_usage(struct daily *d, int64_t tseq, int sign, str
     return rc == SQLITE_DONE ? XT_OK : conn_fail(d->c, rc, "daily", err);
 }
 
-static int compare_usage(const void *a, const void *b) {
-    const struct day_usage *x = a, *y = b;
-    if (x->cost != y->cost)
-        return x->cost < y->cost ? 1 : -1;
-    return str_cmp(x->model, y->model);
-}
-
 static enum xt_code day_show(struct daily *d, const struct day_sums *sums, struct xt_err *err) {
-    struct day_usage *list = arena_new(&d->day_arena, struct day_usage, d->nusage);
-    size_t n = 0;
-    if (!list)
+    struct day_row row = {
+        .day = sums->day, .traces = sums->traces, .observations = sums->observations, .cost = sums->cost
+    };
+    if (!day_models_show(&d->usage, &row))
         return no_memory(err);
-    for (const struct usage *u = d->usage; u; u = u->next) {
-        if (u->sums.n == 0)
-            continue;
-        list[n++] = (struct day_usage){
-            .model = u->model,
-            .observations = u->sums.n,
-            .traces = u->traces,
-            .tokens_in = sum_to_i64(u->sums.in),
-            .tokens_out = sum_to_i64(u->sums.out),
-            .tokens_total = sum_to_i64(u->sums.total),
-            .cost = u->sums.cost,
-        };
-    }
-    qsort(list, n, sizeof *list, compare_usage);
-    const struct day_row row = { .day = sums->day,
-                                 .traces = sums->traces,
-                                 .observations = sums->observations,
-                                 .cost = sums->cost,
-                                 .usage = list,
-                                 .nusage = n };
     d->more = d->visit(d->arg, &row);
     return XT_OK;
 }
@@ -206,7 +148,7 @@ static enum xt_code read_models(struct daily *d, int64_t span, int64_t first, in
             continue;
         struct model_sums sums = { .n = sqlite3_column_int64(st, 2) };
         model_sums_read(st, 4, &sums);
-        if (!add_usage(d, col_str(st, 1), sqlite3_column_int64(st, 3), &sums, 1)) {
+        if (!day_models_add(&d->usage, col_str(st, 1), sqlite3_column_int64(st, 3), &sums, 1)) {
             sqlite3_reset(st);
             return no_memory(err);
         }
