@@ -283,6 +283,41 @@ static void ended_in_vain(void **state) {
     both_have(w, n);
 }
 
+/* ---- damage ---- */
+
+static enum xt_code ask(struct server *s, struct xt_err *err) {
+    struct series_query q = series_of_name("m");
+    q.deadline = clock_mono_ns() + WAIT_NS;
+    struct series_sink *sink = series_sink_new(&q, (size_t)64 << 20);
+    assert_non_null(sink);
+    enum xt_code code = s->f.store.ops->series(&s->f.store, &q, sink, err);
+    series_sink_free(sink);
+    return code;
+}
+
+/* A row of a directory that cannot be is an error: no answer without its points, no walk over millions of parts. */
+static void damaged_directory(void **state) {
+    struct servers *w = *state;
+    struct server *s = &w->s[0];
+    struct xt_err err;
+    put_sure(s, 10, NS_PER_SEC, 0);
+    pg_samples_cut_part(pg_of(&s->f.store));
+    wait_for_none(w, "SELECT count(*) FROM xtrace.mlog WHERE k % (1::bigint << 32) > 0 AND (k >> 32) % 2 = 0");
+    assert_int_equal(pg_number(w->db.conn, "SELECT count(*) FROM xtrace.mdir"), 1);
+    assert_int_equal(ask(s, &err), XT_OK);
+    static const char *const damages[] = { "first = -1, parts = 1", "first = 0, parts = 0",
+                                           "first = 1000, parts = 2147483647", "first = 0, parts = 16777217",
+                                           "first = 2147483647, parts = 1" };
+    for (size_t i = 0; i < sizeof damages / sizeof *damages; i++) {
+        char sql[120];
+        snprintf(sql, sizeof sql, "UPDATE xtrace.mdir SET %s", damages[i]);
+        pg_run(w->db.conn, sql);
+        enum xt_code code = ask(s, &err);
+        if (code != XT_ESTORE)
+            fail_msg("%s: code %d", damages[i], (int)code);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(written_and_read_at_once, servers_make, servers_end),
@@ -290,6 +325,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(restarts, servers_make, servers_end),
         cmocka_unit_test_setup_teardown(old_points_go, servers_make, servers_end),
         cmocka_unit_test_setup_teardown(ended_in_vain, servers_make, servers_end),
+        cmocka_unit_test_setup_teardown(damaged_directory, servers_make, servers_end),
     };
     PG_OR_SKIP();
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -8,38 +8,17 @@
 
 #include "store/postgres/samples.h"
 #include "store/sample/filter.h"
+#include "store/sample/names.h"
 #include "store/sample/pack.h"
 #include "store/sample/scan.h"
+#include "store/sample/seal.h"
 
-#define NAMES_BYTES ((size_t)1 << 30)
 #define PARTS_AT_ONCE 64
 #define MORE_THAN_ANY ((int64_t)1 << 19) /* generations: where logs stand in the order of arrival */
 
 static enum xt_code no_room(struct xt_err *err) { return xt_fail(err, XT_ENOMEM, "out of memory"); }
 
 /* ---- names ---- */
-
-struct name_list {
-    struct arena a;
-    struct str *list;
-    size_t n, cap;
-};
-
-static bool name_add(void *arg, struct str name) {
-    struct name_list *l = arg;
-    if (l->n == l->cap) {
-        size_t cap = l->cap ? l->cap * 2 : 64;
-        struct str *more = alloc_should_fail() ? NULL : realloc(l->list, cap * sizeof *more);
-        if (!more)
-            return false;
-        l->list = more;
-        l->cap = cap;
-    }
-    l->list[l->n] = arena_str(&l->a, name);
-    return str_has(l->list[l->n++]);
-}
-
-static int by_text(const void *a, const void *b) { return str_cmp(*(const struct str *)a, *(const struct str *)b); }
 
 static enum xt_code names_stored(struct pg_conn *c, int64_t project, struct name_list *l, struct xt_err *err) {
     PGresult *r = NULL;
@@ -53,7 +32,7 @@ static enum xt_code names_stored(struct pg_conn *c, int64_t project, struct name
                  &a, &r, err);
     pg_args_done(&a);
     for (int i = 0; code == XT_OK && i < PQntuples(r); i++)
-        if (!name_add(l, pg_text(&l->a, r, i, 0)))
+        if (!name_list_add(l, pg_text(&l->a, r, i, 0)))
             code = no_room(err);
     PQclear(r);
     return code;
@@ -62,26 +41,22 @@ static enum xt_code names_stored(struct pg_conn *c, int64_t project, struct name
 enum xt_code postgres_metric_names(struct store *s, int64_t project, int64_t deadline, name_visitor *visit, void *arg,
                                    struct xt_err *err) {
     struct pg_store *e = pg_of(s);
-    struct name_list l = { .list = NULL };
+    struct name_list l;
     struct pg_view v = { .parts = NULL };
     struct pg_conn *c = pg_reader_get(e, deadline, err);
     if (!c)
         return err->code;
-    arena_init(&l.a, NAMES_BYTES);
+    name_list_init(&l);
     enum xt_code code = pg_view_take(e, c, &v, err);
     if (code == XT_OK)
         code = names_stored(c, project, &l, err);
     pg_reader_put(e, c);
     for (size_t i = 0; i < v.n && code == XT_OK; i++)
-        if (!scan_names(v.parts[i].hot, &v.parts[i].seen, project, name_add, &l))
+        if (!scan_names(v.parts[i].hot, &v.parts[i].seen, project, name_list_add, &l))
             code = no_room(err);
-    if (l.n > 1)
-        qsort(l.list, l.n, sizeof *l.list, by_text);
-    for (size_t i = 0; i < l.n && code == XT_OK; i++)
-        if ((i == 0 || !str_eq(l.list[i - 1], l.list[i])) && !visit(arg, l.list[i]))
-            break;
-    free(l.list);
-    arena_done(&l.a);
+    if (code == XT_OK)
+        name_list_visit(&l, visit, arg);
+    name_list_done(&l);
     pg_view_done(&v);
     return code;
 }
@@ -144,7 +119,7 @@ static enum xt_code dirs_read(struct series_read *r, struct xt_err *err) {
                              .parts = (int32_t)pg_i64(res, row, 4),
                              .rows = (int32_t)pg_i64(res, row, 5) };
         r->metric = pg_i64(res, row, 6);
-        if (d.gen < 1 || d.first < 0 || d.parts < 1 || d.rows < 0)
+        if (!seal_dir_sound(d.gen, d.first, d.parts, d.rows))
             code = damaged(err);
         r->dirs[r->ndirs++] = d;
     }

@@ -360,3 +360,8 @@ void seal_done(struct seal *s) {
     s->carried = NULL;
     s->ndirs = 0;
 }
+
+bool seal_dir_sound(int64_t gen, int64_t first, int64_t parts, int64_t filter_rows) {
+    return gen >= 1 && first >= 0 && parts >= 1 && parts <= SEAL_PACKS_MAX && first <= SEAL_PACKS_MAX - parts &&
+           filter_rows >= 0 && filter_rows <= SEAL_PACKS_MAX;
+}

@@ -31,6 +31,10 @@ struct seal {
     struct filter filter;
     struct hot *carried; /* published; NULL: nothing is left over */
 };
+/* Can a stored row of that kind be what was made? Asked before it is used: what is stored may be damaged. `filter_rows`: of
+ * the generation's filter, 0: it has none. */
+bool seal_dir_sound(int64_t gen, int64_t first, int64_t parts, int64_t filter_rows);
+
 /* Where it all goes; on the thread of seal_make. */
 struct seal_engine {
     void *arg;

@@ -188,6 +188,14 @@ sqlite3_stmt *conn_stmt(struct conn *c, enum sql_id id, struct xt_err *err) {
     return st;
 }
 
+sqlite3_stmt *conn_prepare(struct conn *c, const char *sql, const char *what, struct xt_err *err) {
+    sqlite3_stmt *st = NULL;
+    int rc = sqlite3_prepare_v2(c->db, sql, -1, &st, NULL);
+    if (rc != SQLITE_OK)
+        conn_fail(c, rc, what, err);
+    return st;
+}
+
 enum xt_code conn_exec(struct conn *c, const char *sql, struct xt_err *err) {
     int rc = sqlite3_exec(c->db, sql, NULL, NULL, NULL);
     return rc == SQLITE_OK ? XT_OK : conn_fail(c, rc, "store", err);

@@ -59,10 +59,10 @@ static enum xt_code walk(struct days *d, sqlite3_stmt *st, struct xt_err *err) {
 enum xt_code derive_days(struct sqlite_store *e, struct conn *c, day_derived *visit, void *arg, int64_t *ret_days,
                          struct xt_err *err) {
     struct days d = { .c = c, .visit = visit, .arg = arg };
-    sqlite3_stmt *st = NULL;
-    int rc = sqlite3_prepare_v2(c->db, "SELECT project, ts, tseq FROM trace ORDER BY project, ts, tseq", -1, &st, NULL);
-    if (rc != SQLITE_OK)
-        return conn_fail(c, rc, "traces by time", err);
+    sqlite3_stmt *st =
+        conn_prepare(c, "SELECT project, ts, tseq FROM trace ORDER BY project, ts, tseq", "traces by time", err);
+    if (!st)
+        return c->failed;
     arena_init(&d.a, DAY_BYTES);
     arena_init(&d.trace, TRACE_BYTES);
     d.g = (struct group){ .e = e, .c = c, .a = &d.trace };

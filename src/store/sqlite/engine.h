@@ -112,6 +112,8 @@ sqlite3_stmt *conn_stmt(struct conn *c, enum sql_id id, struct xt_err *err);
  * INTERRUPT: XT_ETIMEOUT; TOOBIG, CONSTRAINT, MISMATCH, RANGE: XT_EREFUSED; NOMEM: XT_ENOMEM; the rest, damage of the file
  * included, XT_EUNAVAILABLE. XT_ESTORE is for rows that can be read and make no sense. */
 enum xt_code conn_fail(struct conn *c, int rc, const char *what, struct xt_err *err);
+/* A statement of its own, for checks and repairs: sqlite3_finalize. NULL: as conn_stmt. */
+sqlite3_stmt *conn_prepare(struct conn *c, const char *sql, const char *what, struct xt_err *err);
 enum xt_code conn_exec(struct conn *c, const char *sql, struct xt_err *err);
 /* Steps a statement that returns no rows, then resets it. */
 enum xt_code conn_run(struct conn *c, sqlite3_stmt *st, const char *what, struct xt_err *err);

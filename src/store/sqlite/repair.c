@@ -22,14 +22,6 @@ struct repair {
     int64_t traces, sums, models, moved; /* seen; corrected */
 };
 
-static sqlite3_stmt *prepare(struct repair *r, const char *sql) {
-    sqlite3_stmt *st = NULL;
-    int rc = sqlite3_prepare_v2(r->c->db, sql, -1, &st, NULL);
-    if (rc != SQLITE_OK)
-        conn_fail(r->c, rc, "repair", r->err);
-    return st;
-}
-
 static void repaired(struct repair *r, int64_t n, const char *what) {
     if (n > 0)
         buf_printf(r->report, "repaired: %lld %s\n", (long long)n, what);
@@ -108,8 +100,10 @@ static enum xt_code correct_models(struct repair *r, const struct trace_state *t
 
 /* Updates columns that neither the walk over `trace` nor that over `obs` goes by. */
 static enum xt_code correct_traces(struct repair *r) {
-    sqlite3_stmt *st = prepare(r, "SELECT " TRACE_COLUMNS " FROM trace ORDER BY tseq");
-    sqlite3_stmt *obs = st ? prepare(r, "SELECT " OBS_COLUMNS " FROM obs WHERE tseq = ?1 ORDER BY oid") : NULL;
+    sqlite3_stmt *st = conn_prepare(r->c, "SELECT " TRACE_COLUMNS " FROM trace ORDER BY tseq", "repair", r->err);
+    sqlite3_stmt *obs =
+        st ? conn_prepare(r->c, "SELECT " OBS_COLUMNS " FROM obs WHERE tseq = ?1 ORDER BY oid", "repair", r->err)
+           : NULL;
     enum xt_code code = obs ? XT_OK : r->c->failed;
     int rc = SQLITE_DONE;
     while (code == XT_OK && (rc = sqlite3_step(st)) == SQLITE_ROW) {

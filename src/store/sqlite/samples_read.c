@@ -7,10 +7,9 @@
  *  4. The deadline is looked at by the connection while a statement runs, and here between parts. */
 #include <stdlib.h>
 
+#include "store/sample/names.h"
 #include "store/sample/scan.h"
 #include "store/sqlite/samples.h"
-
-#define PACK_BYTES_MAX ((size_t)1 << 30)
 
 /* What a read starts from. */
 struct view {
@@ -29,26 +28,6 @@ static enum xt_code view_take(struct sqlite_store *e, struct conn *c, struct vie
 
 /* ---- names ---- */
 
-struct name_list {
-    struct arena a;
-    struct str *list;
-    size_t n, cap;
-};
-
-static bool name_add(void *arg, struct str name) {
-    struct name_list *l = arg;
-    if (l->n == l->cap) {
-        size_t cap = l->cap ? l->cap * 2 : 64;
-        struct str *more = alloc_should_fail() ? NULL : realloc(l->list, cap * sizeof *more);
-        if (!more)
-            return false;
-        l->list = more;
-        l->cap = cap;
-    }
-    l->list[l->n] = arena_str(&l->a, name);
-    return str_has(l->list[l->n++]);
-}
-
 static enum xt_code names_stored(struct conn *c, const struct view *w, int64_t project, struct name_list *l,
                                  struct xt_err *err) {
     sqlite3_stmt *st = conn_stmt(c, SQL_MNAME_LIST, err);
@@ -58,28 +37,22 @@ static enum xt_code names_stored(struct conn *c, const struct view *w, int64_t p
     sqlite3_bind_int64(st, 2, w->v->next_gen);
     int rc;
     while ((rc = sqlite3_step(st)) == SQLITE_ROW)
-        if (!name_add(l, col_str(st, 0)))
+        if (!name_list_add(l, col_str(st, 0)))
             return xt_fail(err, XT_ENOMEM, "out of memory");
     return rc == SQLITE_DONE ? XT_OK : conn_fail(c, rc, "names of metrics", err);
 }
 
-static int by_text(const void *a, const void *b) { return str_cmp(*(const struct str *)a, *(const struct str *)b); }
-
 static enum xt_code names_read(struct conn *c, const struct view *w, int64_t project, name_visitor *visit, void *arg,
                                struct xt_err *err) {
-    struct name_list l = { .list = NULL };
-    arena_init(&l.a, PACK_BYTES_MAX);
+    struct name_list l;
+    name_list_init(&l);
     enum xt_code code = names_stored(c, w, project, &l, err);
     for (size_t i = 0; i < w->v->n && code == XT_OK; i++)
-        if (!scan_names(w->v->parts[i], &w->seen[i], project, name_add, &l))
+        if (!scan_names(w->v->parts[i], &w->seen[i], project, name_list_add, &l))
             code = xt_fail(err, XT_ENOMEM, "out of memory");
-    if (l.n > 1)
-        qsort(l.list, l.n, sizeof *l.list, by_text);
-    for (size_t i = 0; i < l.n && code == XT_OK; i++)
-        if ((i == 0 || !str_eq(l.list[i - 1], l.list[i])) && !visit(arg, l.list[i]))
-            break;
-    free(l.list);
-    arena_done(&l.a);
+    if (code == XT_OK)
+        name_list_visit(&l, visit, arg);
+    name_list_done(&l);
     return code;
 }
 
@@ -214,8 +187,7 @@ static enum xt_code gens_read(struct series_read *r, struct xt_err *err) {
         const struct gen_dir d = { sqlite3_column_int64(st, 0), sqlite3_column_int64(st, 1),
                                    sqlite3_column_int64(st, 2), sqlite3_column_int64(st, 3),
                                    sqlite3_column_int64(st, 4) };
-        if (d.gen < 1 || d.first < 0 || d.parts < 1 || d.parts > SEAL_PACKS_MAX || d.first > SEAL_PACKS_MAX - d.parts ||
-            d.rows > SEAL_PACKS_MAX)
+        if (!seal_dir_sound(d.gen, d.first, d.parts, d.rows))
             code = xt_fail(err, XT_ESTORE, "the directory of a generation of samples is damaged");
         else
             code = gen_read(r, &d, err);

@@ -42,14 +42,6 @@ finding(struct verify *v, enum finding_kind kind, int64_t tseq, const char *fmt,
     buf_printf(v->report, "trace %lld: %s\n", (long long)tseq, text);
 }
 
-static sqlite3_stmt *prepare(struct verify *v, const char *sql) {
-    sqlite3_stmt *st = NULL;
-    int rc = sqlite3_prepare_v2(v->c->db, sql, -1, &st, NULL);
-    if (rc != SQLITE_OK)
-        conn_fail(v->c, rc, "verify", v->err);
-    return st;
-}
-
 /* One row or none. */
 static enum xt_code step(struct verify *v, sqlite3_stmt *st, bool *ret_row) {
     int rc = sqlite3_step(st);
@@ -65,7 +57,7 @@ static enum xt_code exists(struct verify *v, sqlite3_stmt *st, bool *ret) {
 
 static enum xt_code get_i64(struct verify *v, const char *sql, int64_t *ret) {
     bool row = false;
-    sqlite3_stmt *st = prepare(v, sql);
+    sqlite3_stmt *st = conn_prepare(v->c, sql, "verify", v->err);
     if (!st)
         return v->c->failed;
     enum xt_code code = step(v, st, &row);
@@ -248,7 +240,7 @@ static enum xt_code check_trace(struct verify *v, sqlite3_stmt *st) {
 
 static enum xt_code check_traces(struct verify *v) {
     bool row = true;
-    sqlite3_stmt *st = prepare(v, "SELECT " TRACE_COLUMNS " FROM trace ORDER BY tseq");
+    sqlite3_stmt *st = conn_prepare(v->c, "SELECT " TRACE_COLUMNS " FROM trace ORDER BY tseq", "verify", v->err);
     if (!st)
         return v->c->failed;
     enum xt_code code = next_obs(v);
@@ -353,10 +345,12 @@ static enum xt_code check_index(struct verify *v) {
 }
 
 static bool prepare_all(struct verify *v) {
-    v->obs = prepare(v, "SELECT " OBS_COLUMNS " FROM obs ORDER BY tseq, oid");
-    v->tmodel = prepare(v, "SELECT tseq, model, n, " MODEL_SUMS " FROM trace_model ORDER BY tseq, model");
-    v->payload = prepare(v, "SELECT pid, n FROM payload WHERE pid <= ?1 ORDER BY pid DESC LIMIT 1");
-    v->in_trash = prepare(v, "SELECT 1 FROM trash WHERE tseq = ?1");
+    v->obs = conn_prepare(v->c, "SELECT " OBS_COLUMNS " FROM obs ORDER BY tseq, oid", "verify", v->err);
+    v->tmodel = conn_prepare(v->c, "SELECT tseq, model, n, " MODEL_SUMS " FROM trace_model ORDER BY tseq, model",
+                             "verify", v->err);
+    v->payload =
+        conn_prepare(v->c, "SELECT pid, n FROM payload WHERE pid <= ?1 ORDER BY pid DESC LIMIT 1", "verify", v->err);
+    v->in_trash = conn_prepare(v->c, "SELECT 1 FROM trash WHERE tseq = ?1", "verify", v->err);
     return v->obs && v->tmodel && v->payload && v->in_trash;
 }
 

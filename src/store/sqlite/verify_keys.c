@@ -96,11 +96,10 @@ enum xt_code record_keys_verify(struct conn *c, struct buf *report, bool *ret_wr
     struct comparing v = { .c = c };
     bool unreadable = false;
     int64_t rows = 0;
-    int rc = sqlite3_prepare_v2(c->db,
-                                "SELECT 1 FROM record_key WHERE project = ?1 AND kind = ?2 AND v = ?3 AND tseq = ?4"
-                                " AND oid = ?5",
-                                -1, &v.has, NULL);
-    enum xt_code code = rc == SQLITE_OK ? XT_OK : conn_fail(c, rc, "turns, runs and steps", err);
+    v.has = conn_prepare(
+        c, "SELECT 1 FROM record_key WHERE project = ?1 AND kind = ?2 AND v = ?3 AND tseq = ?4 AND oid = ?5",
+        "turns, runs and steps", err);
+    enum xt_code code = v.has ? XT_OK : c->failed;
     if (code == XT_OK)
         code = visit_all(c, &unreadable, compare, &v, err);
     sqlite3_finalize(v.has);

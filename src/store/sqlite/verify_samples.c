@@ -81,22 +81,13 @@ static enum xt_code check_part(struct verify *v, sqlite3_stmt *st) {
     return XT_OK;
 }
 
-static sqlite3_stmt *prepare(struct verify *v, const char *sql) {
-    sqlite3_stmt *st = NULL;
-    int rc = sqlite3_prepare_v2(v->c->db, sql, -1, &st, NULL);
-    if (rc != SQLITE_OK)
-        conn_fail(v->c, rc, "verify", v->err);
-    return st;
-}
-
 /* The row at the cursor: name, gen, first, parts, n, t0, t1, frows, cut. */
 static enum xt_code check_dir(struct verify *v, sqlite3_stmt *dir, sqlite3_stmt *parts) {
     v->metric = sqlite3_column_int64(dir, 0);
     v->gen = sqlite3_column_int64(dir, 1);
     v->rows = sqlite3_column_int64(dir, 7);
     const int64_t from = sqlite3_column_int64(dir, 2), wanted = sqlite3_column_int64(dir, 3);
-    if (from < 0 || wanted < 1 || wanted > SEAL_PACKS_MAX || from > SEAL_PACKS_MAX - wanted ||
-        v->rows > SEAL_PACKS_MAX) {
+    if (!seal_dir_sound(v->gen, from, wanted, v->rows)) {
         finding(v, "generation %lld, metric %lld: a directory that can't be", (long long)v->gen, (long long)v->metric);
         return XT_OK;
     }
@@ -125,11 +116,15 @@ static enum xt_code check_dir(struct verify *v, sqlite3_stmt *dir, sqlite3_stmt 
 }
 
 static enum xt_code check_gens(struct verify *v) {
-    sqlite3_stmt *dir = prepare(
-                     v, "SELECT d.name, d.gen, d.first, d.parts, d.n, d.t0, d.t1, g.frows, g.cut FROM mdir d"
-                        " JOIN mgen g ON g.gen = d.gen WHERE d.gen >= 1 AND d.gen < ?1 ORDER BY d.gen, d.first"),
-                 *parts = prepare(v, "SELECT k, n, t0, t1, lab, pts, raw FROM mpack WHERE k BETWEEN ?1 AND ?2"
-                                     " ORDER BY k");
+    sqlite3_stmt *dir = conn_prepare(
+                     v->c,
+                     "SELECT d.name, d.gen, d.first, d.parts, d.n, d.t0, d.t1, g.frows, g.cut FROM mdir d"
+                     " JOIN mgen g ON g.gen = d.gen WHERE d.gen >= 1 AND d.gen < ?1 ORDER BY d.gen, d.first",
+                     "verify", v->err),
+                 *parts = conn_prepare(v->c,
+                                       "SELECT k, n, t0, t1, lab, pts, raw FROM mpack WHERE k BETWEEN ?1 AND ?2"
+                                       " ORDER BY k",
+                                       "verify", v->err);
     enum xt_code code = dir && parts ? XT_OK : v->c->failed;
     int rc = SQLITE_DONE;
     if (dir)
@@ -167,7 +162,7 @@ static const char *const sentences[] = {
 static enum xt_code check_sentences(struct verify *v) {
     enum xt_code code = XT_OK;
     for (size_t i = 0; i < sizeof sentences / sizeof *sentences && code == XT_OK; i++) {
-        sqlite3_stmt *st = prepare(v, sentences[i]);
+        sqlite3_stmt *st = conn_prepare(v->c, sentences[i], "verify", v->err);
         int rc = SQLITE_DONE;
         if (!st)
             return v->c->failed;
