@@ -48,8 +48,11 @@ struct auth *auth_new(struct store *s, const struct auth_conf *conf, struct xt_e
     a->has_bearer = conf->bearer_token.n > 0;
     a->has_basic = conf->public_key.n > 0 && conf->secret_key.n > 0; /* empty keys never match */
     a->pair_configured = str_has(conf->public_key) || str_has(conf->secret_key);
-    sha256(conf->bearer_token, a->bearer_hash);
-    sha256(conf->secret_key, a->secret_hash);
+    if (!sha256(conf->bearer_token, a->bearer_hash) || !sha256(conf->secret_key, a->secret_hash)) {
+        xt_fail(err, XT_EUNAVAILABLE, "the system makes no SHA-256");
+        free(a);
+        return NULL;
+    }
     pthread_mutex_init(&a->mu, NULL);
     arena_init(&a->arena, CATALOG_ARENA);
     a->checked = -REFRESH_NS;
@@ -108,7 +111,8 @@ static void refresh(struct auth *a) {
 static bool catalog_find(struct auth *a, struct arena *arena, struct str public_key, struct str secret, bool basic,
                          struct http_auth *ret) {
     uint8_t hash[SHA256_BYTES];
-    sha256(secret, hash);
+    if (!sha256(secret, hash))
+        return false;
     bool found = false;
     pthread_mutex_lock(&a->mu);
     refresh(a);
@@ -141,7 +145,8 @@ static void default_tenant(const struct auth *a, struct http_auth *ret) {
 
 static bool check_bearer(struct auth *a, struct arena *arena, struct str token, struct http_auth *ret) {
     uint8_t hash[SHA256_BYTES];
-    sha256(token, hash);
+    if (!sha256(token, hash))
+        return false;
     if (a->has_bearer && hash_eq(hash, a->bearer_hash)) {
         default_tenant(a, ret);
         ret->rate_key = arena_printf(arena, "bearer:%.*s", STR_FMT(token));
@@ -172,7 +177,8 @@ static bool check_basic(struct auth *a, struct arena *arena, struct str b64, str
     if (!*ret_readable)
         return false;
     uint8_t hash[SHA256_BYTES];
-    sha256(secret, hash);
+    if (!sha256(secret, hash))
+        return false;
     bool user_ok = a->has_basic && mem_eq_const_time(user, a->conf.public_key);
     if (hash_eq(hash, a->secret_hash) && user_ok) {
         default_tenant(a, ret);

@@ -80,7 +80,8 @@ static enum xt_code create(struct store *s, struct str project, unsigned rights,
     struct store_key k = {
         .public_key = str_c(public_key), .name = name, .rights = rights, .created = clock_now_ns(), .revoked = TIME_NONE
     };
-    sha256(str_c(secret_key), k.secret_hash);
+    if (!sha256(str_c(secret_key), k.secret_hash))
+        return xt_fail(err, XT_EUNAVAILABLE, "the system makes no SHA-256");
     int64_t id = 0;
     enum xt_code rc = s->ops->project_open(s, project, &k.project, err);
     if (rc == XT_OK)

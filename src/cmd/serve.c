@@ -3,9 +3,8 @@
  * Start: configuration, token, store (lock, schema), writer, jobs, listener: what a part needs is there before it.
  * When the store is a database server, the listener is first: it says that the process lives (/healthz) and is not ready
  * (/readyz), and tells everybody else to retry, for as long as the database is away, its schema is worked on or another
- * program's data are taken over; the other
- * parts are tried once a second until they stand (app.starting). What waiting can't mend (a schema of a newer program, a
- * missing right) ends the process with one line, as it does without a listener.
+ * program's data are taken over; the other parts are tried once a second until they stand (app.starting). What waiting
+ * can't mend (a schema of a newer program, a missing right) ends the process with one line, as it does without a listener.
  * Stop (SIGTERM, SIGINT): readiness says 503, no new connections, open requests finish while the writer still runs, the
  * writer drains, the store closes; all within stop_timeout_ms. A second signal ends the process at once: what was
  * acknowledged is on disk by then anyway. */
@@ -139,7 +138,7 @@ static enum xt_code start_auth(struct server *s, struct xt_err *err) {
     s->app.auth = auth_new(&s->store, &ac, err);
     s->app.limiter = s->app.auth ? rate_limiter_new(c->rate_qps, c->rate_burst) : NULL;
     if (!s->app.auth)
-        return XT_ENOMEM;
+        return err->code;
     return s->app.limiter ? XT_OK : xt_fail(err, XT_ENOMEM, "out of memory");
 }
 
@@ -267,7 +266,7 @@ static void *signals_main(void *arg) {
         }
         if (deadline != TIME_NONE)
             _exit(1);
-        deadline = clock_mono_ns() + (int64_t)sg->server->source.conf.stop_timeout_ms * 1000000;
+        deadline = clock_mono_ns() + (int64_t)sg->server->source.conf.stop_timeout_ms * NS_PER_MS;
         log_info("event=stop signal=%d", sig);
         sem_post(&sg->stop);
     }
@@ -376,8 +375,8 @@ static enum xt_code start(struct server *s, struct signals *sg, bool *ret_stop, 
 /* ---- stop ---- */
 
 static void stop(struct server *s) {
-    int64_t deadline = clock_mono_ns() + (int64_t)s->source.conf.stop_timeout_ms * 1000000;
-    int64_t margin = (int64_t)s->source.conf.stop_timeout_ms * 1000000 / 5;
+    int64_t deadline = clock_mono_ns() + (int64_t)s->source.conf.stop_timeout_ms * NS_PER_MS;
+    int64_t margin = (int64_t)s->source.conf.stop_timeout_ms * NS_PER_MS / 5;
     atomic_store_explicit(&s->app.stopping, true, memory_order_relaxed);
     if (s->http)
         http_server_quiesce(s->http);
