@@ -1,5 +1,7 @@
 /* api.h -- the route table and the handlers it names, one resource a file. */
 #pragma once
+#include <stdio.h>
+
 #include "http/http.h"
 
 extern const struct http_route api_routes[];
@@ -16,5 +18,4 @@ http_handler traces_list, traces_get, observations_get;   /* traces.c */
 http_handler metrics_names, metrics_query, metrics_daily; /* metrics.c */
 
 /* docs/api.md's table of routes, from the rows (xtrace docs). */
-#include <stdio.h>
 void api_print_markdown(FILE *out);

@@ -2,6 +2,7 @@
 #pragma once
 #include <stdatomic.h>
 
+#include "base/clock.h"
 #include "conf/conf.h"
 #include "http/server.h"
 #include "ingest/writer.h"
@@ -29,6 +30,17 @@ struct app {
 };
 
 static inline struct app *app_of(const struct http_req *req) { return http_app(req); }
+/* Until when a read that begins now may take: monotonic ns. */
+static inline int64_t app_query_deadline(const struct app *app) {
+    return clock_mono_ns() + (int64_t)app->conf->query_timeout_ms * NS_PER_MS;
+}
+/* Records of which projectId the credential is shown, when it asks for those of `asked`; absent: of every one. A key sees its
+ * own project, whatever it asks for; the default project all labels or (D9) its own. */
+static inline struct str app_label(const struct app *app, const struct http_auth *auth, struct str asked) {
+    if (!auth->is_default_tenant)
+        return STR_NONE;
+    return str_has(asked) || app->conf->list_foreign_projects ? asked : auth->project_name;
+}
 static inline bool app_is_starting(struct app *app) {
     return atomic_load_explicit(&app->starting, memory_order_acquire);
 }

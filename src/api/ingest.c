@@ -190,7 +190,7 @@ static enum http_result submit(struct parked *p, struct batch *b, struct xt_err 
         return HTTP_FAIL;
     }
     http_ref(p->req);
-    int64_t deadline = clock_mono_ns() + (int64_t)app->conf->ingest_deadline_ms * 1000000;
+    int64_t deadline = clock_mono_ns() + (int64_t)app->conf->ingest_deadline_ms * NS_PER_MS;
     http_park(p->req, deadline, on_deadline, p);
     struct xt_err refused = { 0 };
     if (ingest_submit(app->ingest, p->ticket, &refused) == XT_OK)

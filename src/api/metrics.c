@@ -10,10 +10,6 @@
 
 #define SERIES_MEMORY (UINT64_C(512) << 20) /* of one query's cells and values */
 
-static int64_t deadline_of(const struct app *app) {
-    return clock_mono_ns() + (int64_t)app->conf->query_timeout_ms * 1000000;
-}
-
 static enum http_result finish(const struct json_writer *w, struct xt_err *err) {
     if (jw_done(w))
         return HTTP_REPLY;
@@ -35,8 +31,8 @@ enum http_result metrics_names(struct http_req *req, struct xt_err *err) {
     jw_obj(&w);
     jw_key(&w, "data");
     jw_arr(&w);
-    if (app->store->ops->metric_names(app->store, http_auth_of(req)->project, deadline_of(app), write_name, &w, err) !=
-        XT_OK)
+    if (app->store->ops->metric_names(app->store, http_auth_of(req)->project, app_query_deadline(app), write_name, &w,
+                                      err) != XT_OK)
         return HTTP_FAIL;
     jw_end(&w);
     jw_end(&w);
@@ -186,7 +182,7 @@ static enum http_result answer_query(struct http_req *req, struct series_sink *s
 enum http_result metrics_query(struct http_req *req, struct xt_err *err) {
     struct app *app = app_of(req);
     struct series_query q = {
-        .project = http_auth_of(req)->project, .deadline = deadline_of(app), .max_points = 1000, .max_series = 50
+        .project = http_auth_of(req)->project, .deadline = app_query_deadline(app), .max_points = 1000, .max_series = 50
     };
     if (parse_query(req, &q, err) != XT_OK)
         return HTTP_FAIL;
@@ -238,7 +234,7 @@ enum http_result metrics_daily(struct http_req *req, struct xt_err *err) {
     struct app *app = app_of(req);
     const struct http_auth *auth = http_auth_of(req);
     struct daily_query q = {
-        .project = auth->project, .from = TIME_NONE, .to = TIME_NONE, .deadline = deadline_of(app)
+        .project = auth->project, .from = TIME_NONE, .to = TIME_NONE, .deadline = app_query_deadline(app)
     };
     struct param_i64 page = { 0 }, limit = { 0 };
     struct param_list tags = { 0 };
@@ -261,10 +257,7 @@ enum http_result metrics_daily(struct http_req *req, struct xt_err *err) {
     if (q.from == TIME_NONE)
         q.from = time_add(q.to, -30 * NS_PER_DAY);
     q.to = params_upper_bound(q.to);
-    if (!auth->is_default_tenant)
-        q.label = STR_NONE;
-    else if (!str_has(q.label) && !app->conf->list_foreign_projects)
-        q.label = auth->project_name;
+    q.label = app_label(app, auth, q.label);
     struct page p = page_of(page, limit);
     q.tags = tags.v, q.ntags = tags.n;
     q.offset = p.offset, q.limit = p.limit;

@@ -202,10 +202,7 @@ enum http_result traces_list(struct http_req *req, struct xt_err *err) {
         xt_fail(err, XT_EINVAL, "invalid order_by");
         return HTTP_FAIL;
     }
-    if (!auth->is_default_tenant)
-        q.label = STR_NONE; /* a key sees its own project, whatever it asks for */
-    else if (!str_has(q.label) && !app->conf->list_foreign_projects)
-        q.label = auth->project_name;
+    q.label = app_label(app, auth, q.label);
     q.to = params_upper_bound(q.to);
     struct page p = page_of(page, limit);
     struct list_arg l = { .shape = parse_fields(fields), .arena = http_arena(req) };
@@ -213,7 +210,7 @@ enum http_result traces_list(struct http_req *req, struct xt_err *err) {
     q.environments = environments.v, q.nenvironments = environments.n;
     q.offset = p.offset, q.limit = p.limit;
     q.want_io = l.shape.io, q.want_observations = l.shape.observations, q.want_metrics = l.shape.metrics;
-    q.deadline = clock_mono_ns() + (int64_t)app->conf->query_timeout_ms * 1000000;
+    q.deadline = app_query_deadline(app);
     int64_t total = 0;
     jw_init(&l.w, http_reply_buf(req));
     jw_obj(&l.w);
@@ -364,8 +361,7 @@ enum http_result traces_get(struct http_req *req, struct xt_err *err) {
     struct app *app = app_of(req);
     struct arena *a = http_arena(req);
     struct str text = http_path_param(req, 0);
-    struct trace_ref ref = { .project = http_auth_of(req)->project,
-                             .deadline = clock_mono_ns() + (int64_t)app->conf->query_timeout_ms * 1000000 };
+    struct trace_ref ref = { .project = http_auth_of(req)->project, .deadline = app_query_deadline(app) };
     struct id uuid;
     bool is_uuid = id_from_uuid(a, text, &uuid);
     if (!id_key(a, text, &ref.key)) {
@@ -401,8 +397,7 @@ static bool first_observation(void *arg, const struct observation_row *o) {
 
 enum http_result observations_get(struct http_req *req, struct xt_err *err) {
     struct app *app = app_of(req);
-    struct observation_ref ref = { .project = http_auth_of(req)->project,
-                                   .deadline = clock_mono_ns() + (int64_t)app->conf->query_timeout_ms * 1000000 };
+    struct observation_ref ref = { .project = http_auth_of(req)->project, .deadline = app_query_deadline(app) };
     struct json_writer w;
     if (!id_key(http_arena(req), http_path_param(req, 0), &ref.key)) {
         xt_fail(err, XT_EINVAL, "Invalid URL: `observationId` is no id");

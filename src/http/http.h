@@ -24,7 +24,7 @@ enum { RIGHT_READ = 1, RIGHT_WRITE = 2, RIGHT_ADMIN = 4, RIGHT_ALL = 7 };
 /* Who asks; filled by the app's authorise hook, read by handlers. */
 struct http_auth {
     int64_t project;         /* tenant number */
-    struct str project_name; /* in the request's arena */
+    struct str project_name; /* lives as long as the request */
     unsigned rights;
     bool is_default_tenant;
     struct str rate_key; /* "bearer:..." or "basic:<user>": one bucket each */
