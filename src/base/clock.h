@@ -10,6 +10,7 @@
 
 #include "base/str.h"
 
+#define NS_PER_MS INT64_C(1000000)
 #define NS_PER_SEC INT64_C(1000000000)
 #define NS_PER_DAY (INT64_C(86400) * NS_PER_SEC)
 #define TIME_NONE INT64_MIN /* absent */

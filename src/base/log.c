@@ -43,7 +43,7 @@ static size_t put_head(char *out, enum log_level level) {
     char zone_text[TIME_TEXT_MAX];
     int64_t now = clock_now_ns();
     time_format_z(time_floor(now, NS_PER_SEC), zone_text);
-    int ms = (int)((now - time_floor(now, NS_PER_SEC)) / 1000000);
+    int ms = (int)((now - time_floor(now, NS_PER_SEC)) / NS_PER_MS);
     int n = snprintf(out, 64, "%.19s.%03dZ %s ", zone_text, ms, words[level]);
     return (size_t)n;
 }

@@ -20,7 +20,6 @@ struct option {
     const char *env2; /* read when `env` is unset (an empty `env` blocks it) */
     enum kind kind;
     bool lenient;      /* the original's own: an unreadable value warns and gives the default */
-    bool secret;       /* never printed */
     size_t offset;     /* in struct conf */
     const char *def;   /* default as text; NULL: unset */
     uint64_t min, max; /* KIND_U64 */
@@ -30,17 +29,17 @@ struct option {
 
 #define F(field) offsetof(struct conf, field)
 #define STR(key, env, field, def, help) \
-    { key, env, NULL, KIND_STR, false, false, F(field), def, 0, 0, "", help }
-#define SECRET(key, env, env2, field, help) \
-    { key, env, env2, KIND_STR, false, true, F(field), NULL, 0, 0, "", help }
+    { key, env, NULL, KIND_STR, false, F(field), def, 0, 0, "", help }
+#define TWONAMES(key, env, env2, field, help) \
+    { key, env, env2, KIND_STR, false, F(field), NULL, 0, 0, "", help }
 #define NUM(key, env, field, def, min, max, unit, help) \
-    { key, env, NULL, KIND_U64, false, false, F(field), def, min, max, unit, help }
+    { key, env, NULL, KIND_U64, false, F(field), def, min, max, unit, help }
 #define OLDNUM(key, env, field, def, min, max, unit, help) \
-    { key, env, NULL, KIND_U64, true, false, F(field), def, min, max, unit, help }
+    { key, env, NULL, KIND_U64, true, F(field), def, min, max, unit, help }
 #define FLAG(key, env, field, def, help) \
-    { key, env, NULL, KIND_BOOL, false, false, F(field), def, 0, 0, "", help }
+    { key, env, NULL, KIND_BOOL, false, F(field), def, 0, 0, "", help }
 #define OLDFLAG(key, env, field, def, help) \
-    { key, env, NULL, KIND_BOOL, true, false, F(field), def, 0, 0, "", help }
+    { key, env, NULL, KIND_BOOL, true, F(field), def, 0, 0, "", help }
 #define GIB (UINT64_C(1) << 30)
 #define HOUR_MS 3600000
 
@@ -52,10 +51,10 @@ static const struct option options[] = {
         "PostgreSQL: time for one write transaction; then it is undone and its callers are told to retry"),
     STR("data-dir", "XTRACE_DATA_DIR", data_dir, "./xtrace-data",
         "Directory of the embedded store, its lock and the token"),
-    SECRET("bearer-token", "API_BEARER_TOKEN", NULL, bearer_token,
-           "Token of the default project, all rights. Unset without DATABASE_URL: made on first start and kept"),
-    SECRET("public-key", "XTRACE_PUBLIC_KEY", "LANGFUSE_PUBLIC_KEY", public_key, "User name of Basic authorisation"),
-    SECRET("secret-key", "XTRACE_SECRET_KEY", "LANGFUSE_SECRET_KEY", secret_key, "Password of Basic authorisation"),
+    STR("bearer-token", "API_BEARER_TOKEN", bearer_token, NULL,
+        "Token of the default project, all rights. Unset without DATABASE_URL: made on first start and kept"),
+    TWONAMES("public-key", "XTRACE_PUBLIC_KEY", "LANGFUSE_PUBLIC_KEY", public_key, "User name of Basic authorisation"),
+    TWONAMES("secret-key", "XTRACE_SECRET_KEY", "LANGFUSE_SECRET_KEY", secret_key, "Password of Basic authorisation"),
     STR("default-project", "DEFAULT_PROJECT_ID", default_project, "default", "Project of the token and the pair above"),
     OLDFLAG("allow-unauthenticated-compat", "XTRACE_ALLOW_UNAUTHENTICATED_COMPAT", open_compat, "off",
             "Without a key pair: projects and OTLP need no credential (1 or true)"),

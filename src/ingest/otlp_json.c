@@ -116,7 +116,7 @@ static bool read_i64(const struct json *v, int64_t *ret) {
 
 static int64_t read_time(const struct json *v) {
     int64_t ns;
-    return read_i64(v, &ns) && ns > 0 && ns <= TIME_NEAR_MAX ? ns : TIME_NONE;
+    return read_i64(v, &ns) && ns > 0 ? otlp_time((uint64_t)ns) : TIME_NONE;
 }
 
 static uint32_t read_u32(const struct json *v) {

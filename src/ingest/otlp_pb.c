@@ -169,11 +169,6 @@ static bool add_attribute(struct otlp_pb *d, struct str message, struct attr_lis
 
 /* ---- spans ---- */
 
-/* fixed64 nanoseconds; 0 and what int64 cannot hold are absent. */
-static int64_t read_time(const struct pb_field *f) {
-    return f->value == 0 || f->value > (uint64_t)TIME_NEAR_MAX ? TIME_NONE : (int64_t)f->value;
-}
-
 static bool read_event(struct otlp_pb *d, struct str message, struct otlp_event *e) {
     struct pb_reader r = pb_open(message);
     struct pb_field f;
@@ -181,7 +176,7 @@ static bool read_event(struct otlp_pb *d, struct str message, struct otlp_event 
     e->time = TIME_NONE;
     while (pb_next(&r, &f)) {
         if (pb_is(&f, 1, PB_FIXED64))
-            e->time = read_time(&f);
+            e->time = otlp_time(f.value);
         if (pb_is(&f, 2, PB_BYTES) && !read_text(d, f.bytes, &e->name))
             return false;
         if (pb_is(&f, 3, PB_BYTES) && !add_attribute(d, f.bytes, &e->attributes))
@@ -264,8 +259,8 @@ static bool read_span_message(struct otlp_pb *d, const struct pb_field *f, struc
 static void read_span_number(const struct pb_field *f, struct otlp_span *s) {
     switch ((unsigned)f->wire << 8 | f->number) {
     case PB_VARINT << 8 | 6: s->kind = f->value <= 5 ? (int32_t)f->value : 0; break;
-    case PB_FIXED64 << 8 | 7: s->start = read_time(f); break;
-    case PB_FIXED64 << 8 | 8: s->end = read_time(f); break;
+    case PB_FIXED64 << 8 | 7: s->start = otlp_time(f->value); break;
+    case PB_FIXED64 << 8 | 8: s->end = otlp_time(f->value); break;
     case PB_VARINT << 8 | 10: s->dropped_attributes = (uint32_t)f->value; break;
     case PB_VARINT << 8 | 12: s->dropped_events = (uint32_t)f->value; break;
     case PB_VARINT << 8 | 14: s->dropped_links = (uint32_t)f->value; break;

@@ -40,7 +40,7 @@ struct ticket {
     ingest_done *done;
     void *arg;
     enum ticket_state state; /* in->mu */
-    unsigned refs;           /* in->mu: submitter and queue */
+    unsigned refs;           /* in->mu: submitter and queue; the last one frees batch and ticket */
     size_t bytes;
     int64_t queued_at;
     /* Filled by the writer while COMMITTING. */
@@ -90,7 +90,7 @@ struct ticket *ticket_new(struct ingest *in, struct batch *b, ingest_done *done,
     return t;
 }
 
-static void ticket_drop(struct ticket *t) {
+void ticket_unref(struct ticket *t) {
     lock(t->in);
     bool last = --t->refs == 0;
     unlock(t->in);
@@ -100,8 +100,6 @@ static void ticket_drop(struct ticket *t) {
     free(t->refusals);
     free(t);
 }
-
-void ticket_unref(struct ticket *t) { ticket_drop(t); }
 
 enum xt_code ingest_submit(struct ingest *in, struct ticket *t, struct xt_err *err) {
     lock(in);
@@ -357,7 +355,7 @@ static void deliver(struct ingest *in, struct ticket *t) {
         t->code, t->batch, t->refusals, t->nrefusals, t->refused_total, t->refused_observations, &t->err,
     };
     t->done(t->arg, &o);
-    ticket_drop(t);
+    ticket_unref(t);
 }
 
 /* ---- the thread ---- */
@@ -460,7 +458,7 @@ static void *writer_main(void *arg) {
         while (dropped) {
             struct ticket *t = dropped;
             dropped = t->next;
-            ticket_drop(t);
+            ticket_unref(t);
         }
         if (give_up)
             for (size_t i = 0; i < n; i++)

@@ -48,7 +48,7 @@ struct ticket *ticket_new(struct ingest *in, struct batch *b, ingest_done *done,
 enum xt_code ingest_submit(struct ingest *in, struct ticket *t, struct xt_err *err);
 /* Gives a queued ticket up: it will not be written and `done` not called. False: too late, it is being written or done. */
 bool ticket_abandon(struct ticket *t);
-/* The submitter's reference (the queue has its own). */
+/* Drops a reference: the submitter's (the queue has its own). */
 void ticket_unref(struct ticket *t);
 
 /* Runs fn(store, arg) on the writer's thread between two groups: retention slices, probes. XT_EUNAVAILABLE: stopping, fn

@@ -1,5 +1,6 @@
-/* jobs.h -- what happens by the clock: retention. One thread that sleeps until the next round; the work
- * itself runs in slices on the writer's thread, between groups. */
+/* jobs.h -- what happens by the clock: retention and dictionaries for texts. One thread that sleeps until
+ * the next round of retention or look at what a dictionary could be trained from; what it finds to do runs in slices on the
+ * writer's thread, between groups. */
 #pragma once
 #include "conf/conf.h"
 #include "ingest/writer.h"

@@ -6,9 +6,15 @@
 #pragma once
 #include <stdint.h>
 
+#include "base/clock.h"
 #include "base/err.h"
 #include "model/attr.h"
 #include "model/event.h"
+
+/* The time of a timeUnixNano: 0 is absent, as is what no near time (base/clock.h) can be. */
+static inline int64_t otlp_time(uint64_t unix_nano) {
+    return unix_nano == 0 || unix_nano > (uint64_t)TIME_NEAR_MAX ? TIME_NONE : (int64_t)unix_nano;
+}
 
 struct otlp_event {
     int64_t time; /* TIME_NONE: absent */

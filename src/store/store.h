@@ -19,7 +19,7 @@
 struct store;
 
 struct store_conf {
-    const char *url;           /* "sqlite:PATH of the database file" */
+    const char *url;           /* "sqlite:PATH" of the database file, "postgresql://..." */
     uint64_t readers;          /* connections for reads, >= 1 */
     uint64_t cache_bytes;      /* page cache of the writer */
     uint64_t write_timeout_ms; /* of one write transaction in a database server; 0: the engine's own */
@@ -62,7 +62,7 @@ struct store_takeover {
 };
 
 struct store_ops {
-    const char *scheme; /* "sqlite" */
+    const char *scheme; /* "sqlite", "postgresql" */
     const char *alias;  /* another word for it in URLs; NULL: none */
     bool remote;        /* the data are in a server of their own, which may be away when this one starts */
     enum xt_code (*open)(struct store *s, const struct store_conf *conf, struct xt_err *err);

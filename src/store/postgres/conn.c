@@ -102,7 +102,7 @@ enum xt_code conn_next(struct pg_conn *c, PGresult **ret, struct xt_err *err) {
 /* ---- a transaction's beginning ---- */
 
 static int64_t ms_left(const struct pg_conn *c) {
-    int64_t ms = (c->until - PG_GRACE_NS - clock_mono_ns()) / 1000000;
+    int64_t ms = (c->until - PG_GRACE_NS - clock_mono_ns()) / NS_PER_MS;
     return ms > 1 ? ms : 1;
 }
 

@@ -101,7 +101,7 @@ static bool wait_fd(int fd, short events, int64_t until) {
         int64_t left = until - clock_mono_ns();
         if (left <= 0)
             return false;
-        int64_t ms = left / 1000000 + 1;
+        int64_t ms = left / NS_PER_MS + 1;
         int n = poll(&p, 1, ms < 60000 ? (int)ms : 60000);
         if (n > 0 || (n < 0 && errno != EINTR))
             return true; /* libpq finds out what is wrong with the socket */

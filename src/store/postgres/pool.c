@@ -100,7 +100,7 @@ void pg_reader_put(struct pg_store *e, struct pg_conn *c) {
 
 enum xt_code pg_writer_begin(struct pg_store *e, struct xt_err *err) {
     int64_t ms = e->conf.write_timeout_ms ? (int64_t)e->conf.write_timeout_ms : 10000;
-    e->writer.deadline = clock_mono_ns() + ms * 1000000;
+    e->writer.deadline = clock_mono_ns() + ms * NS_PER_MS;
     return pg_begin(&e->writer, true, err);
 }
 

@@ -13,7 +13,6 @@
 #include <string.h>
 #include <time.h>
 
-#define NS_PER_MS INT64_C(1000000)
 #define OPEN_WAIT (5 * NS_PER_SEC)  /* for others that open the file; a query waits less, as its role says */
 #define PROGRESS_OPS 1000           /* virtual machine steps between two looks at the clock: some 20 us */
 #define JOURNAL_KEEP_BYTES 67108864 /* a longer log is cut to this when it starts over */

@@ -177,7 +177,7 @@ void files_note(struct sqlite_store *e);
 /* Do they stand at their names? Otherwise they were moved, removed or replaced: XT_EUNAVAILABLE. XT_OK where nothing was
  * noted. Any thread. */
 enum xt_code files_stand(const struct sqlite_store *e, struct xt_err *err);
-#define TIDY_POLL (20 * INT64_C(1000000)) /* ns: housekeeping looks so often whether its thread is done */
+#define TIDY_POLL (20 * NS_PER_MS) /* housekeeping looks so often whether its thread is done */
 /* ---- files of the engine, one op each ---- */
 enum xt_code sqlite_migrate(struct store *s, struct xt_err *err); /* migrate.c */
 #define SQLITE_APPLICATION_ID 0x78747263                          /* "xtrc", in the header of every database of ours */
