@@ -26,16 +26,10 @@ static struct tmodel *model_of(struct arena *a, struct trace_state *t, struct ma
 }
 
 bool derive_add(struct arena *a, struct trace_state *t, struct map *models, const struct observation *o) {
-    struct trace_rec *n = &t->now;
     struct obs_share s;
     obs_share_of(o, &s);
-    n->nobs++;
-    n->ocost += s.cost;
-    n->ocost_n += s.cost_known;
-    if (s.start != TIME_NONE && (n->t0 == TIME_NONE || s.start < n->t0))
-        n->t0 = s.start;
-    if (s.end != TIME_NONE && (n->t1 == TIME_NONE || s.end > n->t1))
-        n->t1 = s.end;
+    t->now.nobs++;
+    obs_share_add(&t->now, &s);
     if (!s.generation)
         return true;
     const struct model_sums one = { 1, s.in, s.out, s.total, s.cost };

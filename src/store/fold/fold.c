@@ -201,6 +201,15 @@ void obs_share_of(const struct observation *v, struct obs_share *ret) {
     };
 }
 
+void obs_share_add(struct trace_rec *t, const struct obs_share *s) {
+    t->ocost += s->cost;
+    t->ocost_n += s->cost_known;
+    if (s->start != TIME_NONE && (t->t0 == TIME_NONE || s->start < t->t0))
+        t->t0 = s->start;
+    if (s->end != TIME_NONE && (t->t1 == TIME_NONE || s->end > t->t1))
+        t->t1 = s->end;
+}
+
 /* The stored row of the observation, if there is one. */
 static enum xt_code load_observation(struct fold *f, const struct trace_state *t, struct obs_state *o,
                                      struct xt_err *err) {
@@ -417,12 +426,7 @@ static bool add_share(struct arena *a, struct trace_state *t, const struct obs_s
     } else {
         n->nobs++;
     }
-    n->ocost += s.cost;
-    n->ocost_n += s.cost_known;
-    if (s.start != TIME_NONE && (n->t0 == TIME_NONE || s.start < n->t0))
-        n->t0 = s.start;
-    if (s.end != TIME_NONE && (n->t1 == TIME_NONE || s.end > n->t1))
-        n->t1 = s.end;
+    obs_share_add(n, &s);
     return (!o->stored || add_model_share(a, t, &o->before, -1)) && add_model_share(a, t, &s, 1);
 }
 

@@ -26,6 +26,8 @@ struct obs_share {
     money cost;
 };
 void obs_share_of(const struct observation *v, struct obs_share *ret);
+/* Adds it to its trace's cost and span; the number of observations and the sums by model are the caller's. */
+void obs_share_add(struct trace_rec *t, const struct obs_share *s);
 
 struct obs_state {
     struct obs_state *next; /* of its trace, in order of first appearance */
