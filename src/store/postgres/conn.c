@@ -373,20 +373,18 @@ int64_t pg_touched(const PGresult *r) {
     return str_to_i64(str_c(PQcmdTuples((PGresult *)(uintptr_t)r)), &n) ? n : 0;
 }
 
-enum xt_code conn_start_tx(struct pg_conn *c, struct xt_err *err) {
-    return c->tx == PG_TX_DUE ? pg_query(c, "SELECT 1", NULL, NULL, err) : XT_OK;
-}
-
-enum xt_code pg_script(struct pg_conn *c, const char *sql, struct xt_err *err) {
-    enum xt_code code = conn_start_tx(c, err);
+enum xt_code conn_send_alone(struct pg_conn *c, const char *sql, struct xt_err *err) {
+    enum xt_code code = c->tx == PG_TX_DUE ? pg_query(c, "SELECT 1", NULL, NULL, err) : XT_OK;
     call_begin(c);
     if (code == XT_OK)
         code = conn_ready(c, err);
     if (code != XT_OK)
         return code;
-    if (!PQsendQuery(c->db, sql))
-        return conn_lost(c, err);
-    code = conn_push(c, err);
+    return PQsendQuery(c->db, sql) ? conn_push(c, err) : conn_lost(c, err);
+}
+
+enum xt_code pg_script(struct pg_conn *c, const char *sql, struct xt_err *err) {
+    enum xt_code code = conn_send_alone(c, sql, err);
     enum xt_code failed = XT_OK;
     struct xt_err later;
     while (code == XT_OK) {

@@ -15,15 +15,7 @@ static const char copy_head[] =
 
 enum xt_code pg_copy_begin(struct pg_conn *c, const char *sql, struct xt_err *err) {
     assert(!c->piped && !c->copying);
-    enum xt_code code = conn_start_tx(c, err);
-    call_begin(c);
-    if (code == XT_OK)
-        code = conn_ready(c, err);
-    if (code != XT_OK)
-        return code;
-    if (!PQsendQuery(c->db, sql))
-        return conn_lost(c, err);
-    code = conn_push(c, err);
+    enum xt_code code = conn_send_alone(c, sql, err);
     PGresult *r = NULL;
     if (code == XT_OK)
         code = conn_next(c, &r, err);

@@ -28,7 +28,7 @@ struct pg_store {
     struct pg_conn *free_readers;
     struct pg_conn ping;
     bool ping_taken;
-    pthread_mutex_t pool_mu;
+    pthread_mutex_t pool_mu;      /* free_readers, ping_taken */
     pthread_cond_t pool_cv;       /* monotonic clock */
     uint8_t holder[16];           /* this process, in leases */
     struct dicts *dicts;          /* of texts: store/text/dict.h */
@@ -76,8 +76,7 @@ enum xt_code postgres_key_revoke(struct store *s, int64_t id, struct xt_err *err
 enum xt_code postgres_take_over(struct store *s, struct store_takeover *to, struct xt_err *err); /* takeover.c */
 void pg_takeover_free(struct pg_store *e);
 enum xt_code postgres_check(struct store *s, bool deep, struct buf *report, struct xt_err *err); /* check.c */
-/* Owners add their files; engine.c's table names a function as soon as it is here. */
-enum xt_code postgres_prepare(struct store *s, struct batch *b, struct xt_err *err); /* study.c */
+enum xt_code postgres_prepare(struct store *s, struct batch *b, struct xt_err *err);             /* study.c */
 enum xt_code postgres_write(struct store *s, const struct batch_part *parts, size_t n, struct xt_err *err);
 int64_t postgres_tidy(struct store *s);
 enum xt_code postgres_retain(struct store *s, enum retain_kind kind, int64_t cutoff, bool *ret_more,

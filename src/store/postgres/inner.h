@@ -4,7 +4,7 @@
 
 #include "store/postgres/wire.h"
 
-#define PG_GRACE_NS (200 * (NS_PER_SEC / 1000))
+#define PG_GRACE_NS (200 * NS_PER_MS)
 
 /* ---- connect.c ---- */
 /* Every public call begins with it: c->until. */
@@ -25,7 +25,7 @@ enum xt_code conn_failed(struct pg_conn *c, const PGresult *r, struct xt_err *er
 enum xt_code conn_push(struct pg_conn *c, struct xt_err *err);
 /* The next result; *ret NULL: the statement has no more of them. */
 enum xt_code conn_next(struct pg_conn *c, PGresult **ret, struct xt_err *err);
-/* Sends a transaction's beginning by itself, when it is due and the next thing can't be in a pipeline. */
-enum xt_code conn_start_tx(struct pg_conn *c, struct xt_err *err);
+/* Sends a statement that can't be in a pipeline, after the transaction's beginning when that is due: conn_next follows. */
+enum xt_code conn_send_alone(struct pg_conn *c, const char *sql, struct xt_err *err);
 /* Takes the answer to the ROLLBACK that was sent before. */
 void conn_ended(struct pg_conn *c);
