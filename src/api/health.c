@@ -14,7 +14,7 @@
 #include "base/clock.h"
 #include "json/json_write.h"
 
-#define READY_DEADLINE_NS (1500 * (NS_PER_SEC / 1000)) /* the answer must be out within 2 s */
+#define READY_DEADLINE_NS (1500 * NS_PER_MS) /* the answer must be out within 2 s */
 #define READY_FRESH_NS (2 * NS_PER_SEC)
 
 enum http_result health_live(struct http_req *req, struct xt_err *err) {

@@ -7,9 +7,9 @@
 #include "base/log.h"
 
 #define PASSES 3
-#define WAL_WAIT (5 * INT64_C(1000000)) /* ns: for readers, in the writer's rest */
+#define WAL_WAIT (5 * NS_PER_MS) /* for readers, in the writer's rest */
 #define WAL_LONG_FRAMES (6 * CHECKPOINT_FRAMES)
-#define WAL_LONG_WAIT (100 * INT64_C(1000000))
+#define WAL_LONG_WAIT (100 * NS_PER_MS)
 
 /* Who is at it. The thread moves ASKED on to COPIED, the writer all others. */
 enum checkpoint_state { CHECKPOINT_IDLE, CHECKPOINT_ASKED, CHECKPOINT_COPIED };

@@ -15,7 +15,7 @@
 #include "store/sqlite/group.h"
 #include "store/sqlite/scan.h"
 
-#define SLICE_NS (4 * INT64_C(1000000)) /* the commit comes on top */
+#define SLICE_NS (4 * NS_PER_MS) /* the commit comes on top */
 #define SLICE_TRACES 100
 #define SLICE_OBSERVATIONS 2000
 #define SLICE_LOOK 2000 /* traces looked at */

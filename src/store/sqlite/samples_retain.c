@@ -9,7 +9,7 @@
 
 #define STEP_PARTS 16
 #define STEP_NAMES 5000
-#define STEP_WAIT_NS (10 * INT64_C(1000000)) /* for packs that are being made */
+#define STEP_WAIT_NS (10 * NS_PER_MS) /* for packs that are being made */
 
 static enum xt_code run_3(struct conn *c, enum sql_id id, int64_t a, int64_t b, int64_t d, struct xt_err *err) {
     sqlite3_stmt *st = conn_stmt(c, id, err);

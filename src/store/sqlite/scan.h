@@ -1,5 +1,6 @@
 /* scan.h -- which traces match, in order of time: by the table of turns, runs and steps, or by a look-up when the filter
- * names one of those, or a user, session, tag or name; else by the index over time. Every hit is compared with its row, byte for byte (NUL included). */
+ * names one of those, or a user, session, tag or name; else by the index over time. Every hit is compared with its row,
+ * byte for byte (NUL included). */
 #pragma once
 #include "store/sqlite/lookup.h"
 #include "store/sqlite/row.h"
