@@ -35,7 +35,7 @@ static inline int64_t app_query_deadline(const struct app *app) {
     return clock_mono_ns() + (int64_t)app->conf->query_timeout_ms * NS_PER_MS;
 }
 /* Records of which projectId the credential is shown, when it asks for those of `asked`; absent: of every one. A key sees its
- * own project, whatever it asks for; the default project all labels or (D9) its own. */
+ * own project, whatever it asks for; the default project all labels or, when so configured, its own. */
 static inline struct str app_label(const struct app *app, const struct http_auth *auth, struct str asked) {
     if (!auth->is_default_tenant)
         return STR_NONE;
