@@ -157,6 +157,23 @@ with T.server() as s:
             assert r.json["data"][0]["values"][0]["value"] == 7.0, r
             other.batch({"id": uid()})
 
+    @T.case("what is restored belongs to the directory's owner, whoever restores")
+    def _():
+        s.batch({"id": uid()})
+        file, new = os.path.join(T.tmp(), "backup.db"), os.path.join(T.tmp(), "data")
+        r = T.cli("backup", file, dir=s.dir)
+        assert r.rc == 0, r
+        os.mkdir(new)
+        if os.geteuid() == 0:
+            os.chown(new, 65534, 65534)
+        r = T.cli("restore", file, dir=new)
+        assert r.rc == 0, r
+        owner = os.stat(new)
+        made = {name: os.stat(os.path.join(new, name)) for name in os.listdir(new)}
+        assert "xtrace.db" in made and "xtrace.lock" in made, made
+        for name, st in made.items():
+            assert (st.st_uid, st.st_gid, st.st_mode & 0o077) == (owner.st_uid, owner.st_gid, 0), (name, st)
+
     @T.case("restore refuses what is no backup, and leaves the directory as it was")
     def _():
         t = uid()

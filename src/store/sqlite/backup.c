@@ -5,7 +5,8 @@
  *     reset and grows.
  *  2. A name is given only to a complete, synced file: the copy is made under a name of this process, then renamed. A
  *     copy cut short by a crash leaves "FILE.part-PID" behind, nothing else.
- *  3. Restore holds the lock of the data directory, and checks the backup before anything is written.
+ *  3. Restore holds the lock of the data directory, and checks the backup before anything is written. What root restores
+ *     belongs to the directory's owner.
  *  Messages name files: they are for the operator's terminal. */
 #include <errno.h>
 #include <fcntl.h>
@@ -194,6 +195,16 @@ static enum xt_code restore_copy(const char *file, const char *part, struct xt_e
     return code;
 }
 
+/* The server that will open the file may run as somebody else than root, who restores. */
+static enum xt_code give_away(const char *part, struct xt_err *err) {
+    int fd = open(part, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+    if (fd < 0)
+        return xt_fail(err, XT_EUNAVAILABLE, "can't open %.160s: %s", part, strerror(errno));
+    enum xt_code code = file_made(fd, part, err);
+    close(fd);
+    return code;
+}
+
 static enum xt_code restore_to(const char *path, const char *file, struct xt_err *err) {
     char *part = part_name(path);
     if (!part)
@@ -201,6 +212,8 @@ static enum xt_code restore_to(const char *path, const char *file, struct xt_err
     enum xt_code code = target_free(path, err);
     if (code == XT_OK)
         code = restore_copy(file, part, err);
+    if (code == XT_OK)
+        code = give_away(part, err);
     if (code == XT_OK)
         code = leftovers_remove(path, err);
     if (code == XT_OK && rename(part, path) != 0)

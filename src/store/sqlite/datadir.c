@@ -95,14 +95,42 @@ enum xt_code dir_create(const char *dir, struct xt_err *err) {
     return code;
 }
 
+/* What root makes for a server that runs as somebody else (restore, check, migrate) belongs to the directory's owner, as
+ * SQLite's own files do; else the server could not open it. fd is a file that this process has just made. */
+static bool give_to_owner(int fd, const char *dir) {
+    struct stat st;
+    return geteuid() != 0 || (stat(dir, &st) == 0 && (st.st_uid == 0 || fchown(fd, st.st_uid, st.st_gid) == 0));
+}
+
+enum xt_code file_made(int fd, const char *path, struct xt_err *err) {
+    char *dir = path_dir(path);
+    if (!dir)
+        return xt_fail(err, XT_ENOMEM, "out of memory");
+    bool ok = give_to_owner(fd, dir);
+    int why = errno;
+    free(dir);
+    return ok ? XT_OK
+              : xt_fail(err, XT_EUNAVAILABLE, "can't give %.160s to the directory's owner: %s", path, strerror(why));
+}
+
 enum xt_code dir_lock(const char *dir, int *ret_fd, struct xt_err *err) {
     char name[4096];
     int n = snprintf(name, sizeof name, "%s/" LOCK_NAME, dir);
     if (n < 0 || (size_t)n >= sizeof name)
         return xt_fail(err, XT_EINVAL, "the path of the data directory is too long");
-    int fd = open(name, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-    if (fd < 0)
-        return xt_fail(err, XT_EUNAVAILABLE, "data directory %.160s is not usable: %s", dir, strerror(errno));
+    int fd = open(name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    bool ok = fd >= 0 && give_to_owner(fd, dir);
+    if (fd < 0 && errno == EEXIST) {
+        fd = open(name, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+        ok = fd >= 0;
+    }
+    if (!ok) {
+        int why = errno;
+        if (fd >= 0)
+            close(fd);
+        return xt_fail(err, XT_EUNAVAILABLE, "data directory %.160s is not usable: " LOCK_NAME ": %s", dir,
+                       strerror(why));
+    }
     if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
         int why = errno;
         close(fd);
@@ -117,8 +145,9 @@ enum xt_code dir_lock(const char *dir, int *ret_fd, struct xt_err *err) {
 enum xt_code file_create(const char *path, struct xt_err *err) {
     int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
     if (fd >= 0) {
+        enum xt_code code = file_made(fd, path, err);
         close(fd);
-        return XT_OK;
+        return code;
     }
     if (errno == EEXIST)
         return XT_OK;

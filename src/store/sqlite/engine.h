@@ -170,7 +170,9 @@ enum xt_code dir_create(const char *dir, struct xt_err *err);
 enum xt_code dir_lock(const char *dir, int *ret_fd, struct xt_err *err);
 /* Makes the entries of a directory durable. */
 enum xt_code dir_sync(const char *dir, struct xt_err *err);
-/* Makes an empty file of mode 0600 unless there is one: SQLite would use 0644. */
+/* fd is the file at `path` that this process has just made: as root, gives it to the owner of its directory. */
+enum xt_code file_made(int fd, const char *path, struct xt_err *err);
+/* Makes an empty file of mode 0600, as file_made has it, unless there is one: SQLite would use 0644. */
 enum xt_code file_create(const char *path, struct xt_err *err);
 /* Remembers which files the database and its log are, once they are open. */
 void files_note(struct sqlite_store *e);
