@@ -323,12 +323,14 @@ compile_commands.json: $(BUILD)/compile_commands.json
 
 .PHONY: install clean help
 install: all
-	$(INSTALL) -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(UNITDIR) $(DESTDIR)$(SYSUSERSDIR) $(DESTDIR)$(DOCDIR)
+	$(INSTALL) -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(UNITDIR) $(DESTDIR)$(SYSUSERSDIR) $(DESTDIR)$(DOCDIR)/docs $(DESTDIR)$(DOCDIR)/clients/c
 	$(INSTALL) -m 755 $(BUILD)/xtrace $(DESTDIR)$(PREFIX)/bin/xtrace
 	sed 's,/usr/local/,$(PREFIX)/,g' packaging/xtrace.service > $(BUILD)/xtrace.service
 	$(INSTALL) -m 644 $(BUILD)/xtrace.service $(DESTDIR)$(UNITDIR)/xtrace.service
 	$(INSTALL) -m 644 packaging/xtrace.sysusers $(DESTDIR)$(SYSUSERSDIR)/xtrace.conf
-	$(INSTALL) -m 644 $(wildcard README.md CHANGELOG.md SECURITY.md LICENSE docs/*.md) $(DESTDIR)$(DOCDIR)
+	$(INSTALL) -m 644 README.md CHANGELOG.md CONTRIBUTING.md SECURITY.md LICENSE $(DESTDIR)$(DOCDIR)
+	$(INSTALL) -m 644 $(wildcard docs/*.md) $(DESTDIR)$(DOCDIR)/docs
+	$(INSTALL) -m 644 clients/c/README.md $(DESTDIR)$(DOCDIR)/clients/c
 
 clean:
 	rm -rf $(BUILD)

@@ -2,7 +2,8 @@
  * Times beyond, which another database may hold, are what is left of int64: a microsecond each for the next 8,500 years or so,
  * then a millisecond each. They keep their order and their text, but only time_from_us makes them, and who reckons with
  * times must ask time_true_ns first. Source of the grammar:
- * as the native routes take it (RFC 3339 with zone; 'T', 't' or blank between; any fraction, cut to 9 digits; signed or 5-digit years). */
+ * what the native routes take (RFC 3339 with zone; 'T', 't' or blank between; any fraction, cut to 9 digits; signed or
+ * 5-digit years). */
 #pragma once
 #include <stdbool.h>
 #include <stddef.h>
