@@ -362,6 +362,9 @@ static enum xt_code start(struct server *s, struct signals *sg, bool *ret_stop, 
     s->app.started_mono_ns = clock_mono_ns();
     if (c->database_url && !c->bearer_token)
         return settle_token(s, err); /* before anything is touched */
+    if (c->bearer_token && c->bearer_token[0] == 0)
+        log_warn(
+            "event=configuration message=\"API_BEARER_TOKEN is empty: no Bearer token is accepted but project keys\"");
     if (c->database_url && store_is_remote(c->database_url))
         return start_remote(s, sg, ret_stop, err);
     enum xt_code rc = start_store(s, err);

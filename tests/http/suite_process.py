@@ -135,6 +135,10 @@ with T.server({"API_BEARER_TOKEN": ""}) as s:
                 get("/api/public/projects", 401, auth="Bearer "), get("/api/public/projects", 401, auth="Bearer"),
                 get("/api/public/projects", 200, auth=KEYS))])
 
+    @T.case("P17 and a warning names it")
+    def _():
+        assert "API_BEARER_TOKEN is empty" in s.stderr(), s.stderr()
+
 with T.server({"DEFAULT_PROJECT_ID": "acme", "XTRACE_MAX_REQUEST_BODY_BYTES": "1000"}) as s:
     T.rows(s, [
         ("DEFAULT_PROJECT_ID names the project",

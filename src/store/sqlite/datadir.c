@@ -27,7 +27,7 @@ enum xt_code url_to_path(const char *url, char **ret_path, struct xt_err *err) {
     char *path = alloc_should_fail() ? NULL : malloc(room);
     if (!path)
         return xt_fail(err, XT_ENOMEM, "out of memory");
-    snprintf(path, room, "%s%s", p[0] == '/' ? "" : "./", p);
+    snprintf(path, room, "%s%s", p[0] == '/' || strncmp(p, "./", 2) == 0 ? "" : "./", p);
     *ret_path = path;
     return XT_OK;
 }
