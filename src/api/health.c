@@ -1,6 +1,6 @@
 /* health.c -- is the process up, can it store, what did the rate limit do, and the server's own state as Prometheus text.
  *
- * Readiness asks the writer for a small durable write and a read, unless it proved itself within the last two seconds;
+ * Readiness asks the writer for a small durable write and a read, unless it proved itself a moment ago;
  * the request is parked meanwhile and says 503 by itself when the writer does not come back in time. */
 #include "api/api.h"
 
@@ -15,7 +15,7 @@
 #include "json/json_write.h"
 
 #define READY_DEADLINE_NS (1500 * NS_PER_MS) /* the answer must be out within 2 s */
-#define READY_FRESH_NS (2 * NS_PER_SEC)
+#define READY_FRESH_NS (400 * NS_PER_MS)     /* and a store that hangs is to be told within 2 s */
 
 enum http_result health_live(struct http_req *req, struct xt_err *err) {
     (void)err;

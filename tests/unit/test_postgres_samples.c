@@ -254,6 +254,62 @@ static void old_points_go(void **state) {
     both_have(w, 29);
 }
 
+/* ---- rows that are lost ---- */
+
+/* A failover to a standby that lacked the last transactions: what is acknowledged afterwards refers to nothing that was lost,
+ * and is there for whoever comes. */
+static void database_went_back(void **state) {
+    struct servers *w = *state;
+    put_sure(&w->s[0], 10, NS_PER_SEC, 0);
+    put_sure(&w->s[0], 10, NS_PER_SEC, 1);
+    both_have(w, 20);
+    pg_run(w->db.conn, "DELETE FROM xtrace.mlog WHERE k = (SELECT max(k) FROM xtrace.mlog)");
+    put_sure(&w->s[0], 10, NS_PER_SEC, 1);
+    for (int i = 0; i < 2; i++) {
+        server_stop(&w->s[i]);
+        server_start(&w->s[i], w->db.url);
+    }
+    both_have(w, 20);
+}
+
+/* The same with a generation that is gone again: readers and the seal go on. */
+static void seal_went_back(void **state) {
+    struct servers *w = *state;
+    put_sure(&w->s[0], 10, NS_PER_SEC, 0);
+    pg_samples_cut_part(pg_of(&w->s[0].f.store));
+    wait_for_none(w, "SELECT 0 WHERE (SELECT count(*) FROM xtrace.mgen) >= 1");
+    both_have(w, 10);
+    pg_run(w->db.conn, "UPDATE xtrace.mstream SET sealed = 0");
+    both_have(w, 10);
+    put_sure(&w->s[0], 10, NS_PER_SEC, 1);
+    both_have(w, 20);
+    pg_samples_cut_part(pg_of(&w->s[0].f.store));
+    wait_for_none(w, "SELECT 0 WHERE (SELECT count(*) FROM xtrace.mgen) >= 2");
+    both_have(w, 20);
+}
+
+/* A row that can't be read: others are, and it stays to be looked at. */
+static void damaged_row(void **state) {
+    struct servers *w = *state;
+    struct buf report;
+    for (int i = 0; i < 3; i++)
+        put_sure(&w->s[0], 10, NS_PER_SEC, i);
+    server_stop(&w->s[0]);
+    pg_run(w->db.conn,
+           "UPDATE xtrace.mlog SET z = overlay(z PLACING decode('ff', 'hex') FROM 8) WHERE k = (SELECT max(k)"
+           " FROM xtrace.mlog)");
+    server_start(&w->s[0], w->db.url);
+    both_have(w, 20);
+    wait_for_none(w, "SELECT count(*) FROM xtrace.mlog WHERE k > 0");
+    both_have(w, 20);
+    assert_int_equal(pg_number(w->db.conn, "SELECT count(*) FROM xtrace.mlog WHERE k < 0"), 1);
+    buf_init(&report, SIZE_MAX / 2);
+    assert_int_not_equal(w->s[0].f.store.ops->check(&w->s[0].f.store, true, &report, &w->s[0].f.err), XT_OK);
+    buf_add_char(&report, '\0');
+    assert_non_null(strstr(report.p, "rows of the log of samples"));
+    buf_done(&report);
+}
+
 /* ---- a seal that is behind ---- */
 
 /* The part at hand is ended in vain while others wait to be sealed: what it gets afterwards is not lost. */
@@ -324,6 +380,9 @@ int main(void) {
         cmocka_unit_test_setup_teardown(stream_taken_over, servers_make, servers_end),
         cmocka_unit_test_setup_teardown(restarts, servers_make, servers_end),
         cmocka_unit_test_setup_teardown(old_points_go, servers_make, servers_end),
+        cmocka_unit_test_setup_teardown(database_went_back, servers_make, servers_end),
+        cmocka_unit_test_setup_teardown(seal_went_back, servers_make, servers_end),
+        cmocka_unit_test_setup_teardown(damaged_row, servers_make, servers_end),
         cmocka_unit_test_setup_teardown(ended_in_vain, servers_make, servers_end),
         cmocka_unit_test_setup_teardown(damaged_directory, servers_make, servers_end),
     };

@@ -12,6 +12,7 @@
  *     PostgreSQL gives the same ones again. */
 #pragma once
 #include <libpq-fe.h>
+#include <stdatomic.h>
 
 #include "base/arena.h"
 #include "base/buf.h"
@@ -85,6 +86,8 @@ struct pg_conn {
     PGconn *db;       /* NULL: not open */
     int64_t deadline; /* monotonic ns, of every wait; the owner sets it before a use. TIME_NONE: PG_WAIT_NS each call */
     int64_t until;    /* of the present call, from the deadline */
+    /* NULL, or monotonic ns that no wait outlasts, whatever the deadline: who stops a thread sets it. INT64_MAX: not yet. */
+    const _Atomic int64_t *limit;
     enum pg_tx tx;
     bool write;          /* the transaction writes: decides codes of failures too */
     bool witnessed;      /* its write transactions write xtrace.mark, so that a COMMIT can be settled */

@@ -12,6 +12,7 @@
 #include "store/postgres/inner.h"
 
 #define CONNECT_SECONDS 5
+#define LIMIT_LOOK_MS 200 /* how soon a wait hears of a limit */
 
 struct pg_target {
     PQconninfoOption *options; /* the values point into it */
@@ -27,6 +28,17 @@ static bool is_ours(const char *keyword) {
            strcmp(keyword, "replication") == 0;
 }
 
+/* Several hosts and no word about which: a standby that answers first would only refuse writes. */
+static bool wants_primary(const PQconninfoOption *options) {
+    bool several = false, said = getenv("PGTARGETSESSIONATTRS") != NULL;
+    for (const PQconninfoOption *o = options; o->keyword; o++) {
+        bool is_host = strcmp(o->keyword, "host") == 0 || strcmp(o->keyword, "hostaddr") == 0;
+        several = several || (is_host && o->val && strchr(o->val, ','));
+        said = said || (strcmp(o->keyword, "target_session_attrs") == 0 && o->val && o->val[0]);
+    }
+    return several && !said;
+}
+
 static void target_fill(struct pg_target *t) {
     size_t n = 0;
     t->connect_ns = CONNECT_SECONDS * NS_PER_SEC;
@@ -38,6 +50,10 @@ static void target_fill(struct pg_target *t) {
             t->connect_ns = (seconds < 600 ? seconds : 600) * NS_PER_SEC;
         t->keys[n] = o->keyword;
         t->values[n++] = o->val;
+    }
+    if (wants_primary(t->options)) {
+        t->keys[n] = "target_session_attrs";
+        t->values[n++] = "read-write";
     }
     t->keys[n] = "client_encoding";
     t->values[n++] = "UTF8";
@@ -66,8 +82,8 @@ enum xt_code pg_target_new(const char *url, struct pg_target **ret, struct xt_er
     size_t n = 0;
     while (t->options[n].keyword)
         n++;
-    t->keys = calloc(n + 3, sizeof *t->keys);
-    t->values = calloc(n + 3, sizeof *t->values);
+    t->keys = calloc(n + 4, sizeof *t->keys);
+    t->values = calloc(n + 4, sizeof *t->values);
     if (!t->keys || !t->values) {
         pg_target_free(t);
         return xt_fail(err, XT_ENOMEM, "out of memory");
@@ -94,22 +110,24 @@ void call_begin(struct pg_conn *c) {
     c->until = c->deadline == TIME_NONE ? now + PG_WAIT_NS : time_add(c->deadline, PG_GRACE_NS);
 }
 
-/* Waits for the socket. False: `until` passed. */
-static bool wait_fd(int fd, short events, int64_t until) {
+/* Waits for the socket. False: `until` passed, or the connection's limit. */
+static bool wait_fd(const struct pg_conn *c, int fd, short events, int64_t until) {
     struct pollfd p = { .fd = fd, .events = events };
+    const int64_t most = c->limit ? LIMIT_LOOK_MS : 60000;
     for (;;) {
-        int64_t left = until - clock_mono_ns();
+        int64_t limit = c->limit ? atomic_load_explicit(c->limit, memory_order_relaxed) : INT64_MAX;
+        int64_t left = (limit < until ? limit : until) - clock_mono_ns();
         if (left <= 0)
             return false;
         int64_t ms = left / NS_PER_MS + 1;
-        int n = poll(&p, 1, ms < 60000 ? (int)ms : 60000);
+        int n = poll(&p, 1, (int)(ms < most ? ms : most));
         if (n > 0 || (n < 0 && errno != EINTR))
             return true; /* libpq finds out what is wrong with the socket */
     }
 }
 
 enum xt_code conn_wait(struct pg_conn *c, bool to_write, struct xt_err *err) {
-    if (!wait_fd(PQsocket(c->db), (short)(POLLIN | (to_write ? POLLOUT : 0)), c->until))
+    if (!wait_fd(c, PQsocket(c->db), (short)(POLLIN | (to_write ? POLLOUT : 0)), c->until))
         return conn_late(c, err);
     if (!PQconsumeInput(c->db))
         return conn_lost(c, err);
@@ -193,7 +211,7 @@ static enum xt_code connect_new(struct pg_conn *c, struct xt_err *err) {
     PQsetNoticeReceiver(db, notice_ignore, NULL);
     PostgresPollingStatusType state = PQstatus(db) == CONNECTION_BAD ? PGRES_POLLING_FAILED : PGRES_POLLING_WRITING;
     while (state == PGRES_POLLING_READING || state == PGRES_POLLING_WRITING) {
-        if (!wait_fd(PQsocket(db), state == PGRES_POLLING_READING ? POLLIN : POLLOUT, limit)) {
+        if (!wait_fd(c, PQsocket(db), state == PGRES_POLLING_READING ? POLLIN : POLLOUT, limit)) {
             enum xt_code code = connect_failed(c, db, err);
             keep_detail(c, "no connection in time");
             return code;

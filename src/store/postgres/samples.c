@@ -13,7 +13,8 @@
 #define ROW_KEEP_BYTES ((size_t)1 << 20)
 #define BEHIND_PARTS 2 /* full parts that may wait to be sealed */
 #define BEHIND_WAIT_NS (2 * NS_PER_SEC)
-#define HOLD_SECONDS 30.0 /* how long the stream stays ours without news */
+#define STOP_NS NS_PER_SEC /* for what the seal thread is at; its log is there for who comes next */
+#define HOLD_SECONDS 30.0  /* how long the stream stays ours without news */
 
 static enum xt_code no_room(struct xt_err *err) { return xt_fail(err, XT_ENOMEM, "out of memory"); }
 
@@ -31,6 +32,8 @@ enum xt_code pg_samples_new(struct pg_store *e, struct xt_err *err) {
     pthread_mutex_init(&s->mu, NULL);
     pthread_mutex_init(&s->seal_mu, NULL);
     pg_conn_init(&s->seal_conn, e->target, false);
+    atomic_init(&s->seal_limit, INT64_MAX);
+    s->seal_conn.limit = &s->seal_limit;
     buf_init(&s->text, SIZE_MAX / 2);
     s->cutoff = s->heard_cut = s->stored_cut = TIME_MIN;
     e->samples = s;
@@ -63,6 +66,7 @@ void pg_samples_free(struct pg_store *e) {
     if (s->threaded) {
         pthread_mutex_lock(&s->seal_mu);
         s->stopping = true;
+        atomic_store_explicit(&s->seal_limit, clock_mono_ns() + STOP_NS, memory_order_relaxed);
         pthread_cond_broadcast(&s->seal_cv);
         pthread_mutex_unlock(&s->seal_mu);
         pthread_join(s->thread, NULL);
@@ -251,15 +255,17 @@ enum xt_code pg_samples_log(struct pg_store *e, struct pg_conn *c, struct xt_err
     pg_arg_i64(&a, s->row + 1);
     pg_arg_bytes(&a, buf_str(&s->text));
     pg_arg_bytes(&a, (struct str){ (const char *)e->holder, sizeof e->holder });
+    pg_arg_bool(&a, s->row == pg_part_key(s->part));
     enum xt_code code =
         pg_query(c,
                  "WITH s AS MATERIALIZED (SELECT stream FROM xtrace.mstream WHERE stream = $1 AND holder = $4"
-                 " FOR SHARE) INSERT INTO xtrace.mlog(stream, k, z) SELECT stream, $2, $3 FROM s",
+                 " FOR SHARE) INSERT INTO xtrace.mlog(stream, k, z) SELECT stream, $2, $3 FROM s"
+                 " WHERE $5 OR EXISTS (SELECT FROM xtrace.mlog WHERE stream = $1 AND k = $2 - 1)",
                  &a, &r, err);
     pg_args_done(&a);
     if (code == XT_OK && pg_touched(r) != 1) {
         s->lost_stream = true;
-        code = xt_fail(err, XT_EUNAVAILABLE, "another server took over this one's samples");
+        code = xt_fail(err, XT_EUNAVAILABLE, "this server's log of samples is another one's, or lost");
     }
     PQclear(r);
     return code;

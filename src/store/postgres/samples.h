@@ -15,8 +15,12 @@
  *  4. A row is written only while the stream's row names us as its holder, under a share lock on that row. When the holder's
  *     time has run out, another server takes the stream over, waits by that lock for a group under way, seals all of it and
  *     removes it. Who was only asleep finds that out at its next group, and goes on with a new stream.
+ *     Likewise when the row before is missing: a database that went back (a failover to a standby that lacked the last
+ *     transactions) has lost what the next rows would refer to.
  *  5. A COMMIT whose fate nobody knows ends the stream, too: its row may yet appear, and then belongs to the old one.
- *  6. mu guards the replica. The writer's part of the state is the writer's; what the seal thread and the writer share is
+ *  6. The replica is of one start of the database: after another one it may have lost rows, so all is read anew.
+ *  7. A row that can't be read is lost with the points that refer to it; the seal keeps the row itself, under the key -k.
+ *  8. mu guards the replica. The writer's part of the state is the writer's; what the seal thread and the writer share is
  *     guarded by seal_mu. */
 #pragma once
 #include "store/postgres/engine.h"
@@ -27,9 +31,12 @@
 static inline int64_t pg_part_key(int64_t part) { return (int64_t)((uint64_t)part << PG_ROW_BITS); }
 
 /* A part of a stream, as far as it was read. */
+#define PG_ASIDE 64
 struct pg_part {
     int64_t number, last; /* key of the last row */
     struct hot *hot;
+    int64_t damaged[PG_ASIDE]; /* keys of rows that can't be read: the seal puts them aside */
+    size_t ndamaged;           /* noted */
 };
 struct pg_stream {
     struct pg_stream *next;
@@ -43,6 +50,7 @@ struct pg_stream {
 struct pg_samples {
     pthread_mutex_t mu;
     struct pg_stream *streams; /* in order of their numbers */
+    int64_t started;           /* when the database started that they were read from */
     uint64_t lost;             /* points of rows that could not be read. mu */
 
     /* The writer's. */
@@ -72,6 +80,7 @@ struct pg_samples {
     bool heard;         /* stored_cut was read: what it says at first is of a round before us */
     bool leads;         /* the thread took the lease `jobs`, maybe not for the first time */
     struct pg_conn seal_conn;
+    _Atomic int64_t seal_limit; /* of its waits, from the stop on */
 };
 
 /* ---- samples.c: life, and the way in ---- */

@@ -62,6 +62,7 @@ static enum xt_code plain(struct pg_conn *c, const char *sql, int64_t *ret_touch
 }
 
 #define SOME_GENS "32"
+#define SOME_NAMES "100000" /* a round */
 
 /* Generations that are wholly past, some of them. Their packs go with their partition, or here when that one stays. */
 static enum xt_code drop_gens(struct pg_conn *c, int64_t *ret_n, struct xt_err *err) {
@@ -144,6 +145,30 @@ static enum xt_code left_behind(struct pg_store *e, struct pg_conn *c, bool *ret
     return code;
 }
 
+/* Names without points. They are locked first, those that a seal under way numbers are passed over; then a second look,
+ * which sees what was sealed up to the lock: the first one's snapshot may be older than a seal that just ended. */
+static enum xt_code drop_names(struct pg_conn *c, struct xt_err *err) {
+    PGresult *r = NULL;
+    struct pg_args a;
+    enum xt_code code = pg_query(c,
+                                 "SELECT id FROM xtrace.mname m WHERE NOT EXISTS (SELECT FROM xtrace.mdir d"
+                                 " WHERE d.name = m.id) LIMIT " SOME_NAMES " FOR UPDATE SKIP LOCKED",
+                                 NULL, &r, err);
+    size_t n = code == XT_OK ? (size_t)PQntuples(r) : 0;
+    pg_args_init(&a);
+    pg_arg_array(&a, PG_INT8, n);
+    for (size_t i = 0; i < n; i++)
+        pg_item_i64(&a, pg_i64(r, (int)i, 0));
+    if (n > 0)
+        code = pg_query(c,
+                        "DELETE FROM xtrace.mname m USING unnest($1) AS u(id) WHERE m.id = u.id AND NOT EXISTS"
+                        " (SELECT FROM xtrace.mdir d WHERE d.name = m.id)",
+                        &a, NULL, err);
+    pg_args_done(&a);
+    PQclear(r);
+    return code;
+}
+
 static enum xt_code step(struct pg_store *e, struct pg_conn *c, int64_t cutoff, bool *ret_mine, bool *ret_more,
                          struct xt_err *err) {
     int64_t n = 0;
@@ -165,10 +190,7 @@ static enum xt_code step(struct pg_store *e, struct pg_conn *c, int64_t cutoff, 
     if (code == XT_OK && n == 0)
         code = sweep_gens(c, &n, err);
     if (code == XT_OK && n == 0)
-        code = plain(c,
-                     "DELETE FROM xtrace.mname WHERE id IN (SELECT id FROM xtrace.mname m WHERE NOT EXISTS"
-                     " (SELECT FROM xtrace.mdir d WHERE d.name = m.id) FOR UPDATE SKIP LOCKED)",
-                     NULL, err);
+        code = drop_names(c, err);
     *ret_more = n > 0;
     return code;
 }

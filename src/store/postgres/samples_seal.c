@@ -36,6 +36,8 @@ struct sealing {
     struct pg_conn *c;
     struct seal seal;
     int64_t stream, from, to, gen; /* parts (from, to] are sealed */
+    int64_t aside[2 * PG_ASIDE];   /* keys of their rows that can't be read */
+    size_t naside;
     int32_t week;
     bool last; /* the stream goes with it */
     struct arena names;
@@ -233,6 +235,25 @@ static enum xt_code put_carried(struct sealing *w, struct xt_err *err) {
     return code == XT_OK && !ok ? no_room(err) : code;
 }
 
+/* Rows that can't be read go where no reader looks; somebody may yet want to see them. */
+static enum xt_code put_aside(const struct sealing *w, struct xt_err *err) {
+    struct pg_args a;
+    if (w->naside == 0)
+        return XT_OK;
+    pg_args_init(&a);
+    pg_arg_i64(&a, w->stream);
+    pg_arg_array(&a, PG_INT8, w->naside);
+    for (size_t i = 0; i < w->naside; i++)
+        pg_item_i64(&a, w->aside[i]);
+    enum xt_code code =
+        pg_query(w->c,
+                 "INSERT INTO xtrace.mlog(stream, k, z) SELECT l.stream, -l.k, l.z FROM unnest($2) AS u(k)"
+                 " JOIN xtrace.mlog l ON l.stream = $1 AND l.k = u.k ON CONFLICT DO NOTHING",
+                 &a, NULL, err);
+    pg_args_done(&a);
+    return code;
+}
+
 /* The log's rows go, and the stream's row says so. *ret_ours false: it is not ours any more. */
 static enum xt_code move_on(struct sealing *w, bool *ret_ours, struct xt_err *err) {
     PGresult *r = NULL;
@@ -240,7 +261,9 @@ static enum xt_code move_on(struct sealing *w, bool *ret_ours, struct xt_err *er
     pg_args_init(&a);
     pg_arg_i64(&a, w->stream);
     pg_arg_i64(&a, pg_part_key(w->to + 1));
-    enum xt_code code = pg_query(w->c, "DELETE FROM xtrace.mlog WHERE stream = $1 AND k < $2", &a, NULL, err);
+    enum xt_code code = put_aside(w, err);
+    if (code == XT_OK)
+        code = pg_query(w->c, "DELETE FROM xtrace.mlog WHERE stream = $1 AND k >= 0 AND k < $2", &a, NULL, err);
     pg_args_clear(&a);
     pg_arg_i64(&a, w->stream);
     pg_arg_bytes(&a, holder_of(w->e));
@@ -307,6 +330,26 @@ static void choose(const struct pg_view *v, struct sealing *w, int64_t upto) {
     w->to += w->to % 2; /* a carried part alone: `sealed` stays even */
 }
 
+/* What the replica knows of the stream. */
+static void look_up(struct pg_samples *s, struct sealing *w) {
+    pthread_mutex_lock(&s->mu);
+    for (const struct pg_stream *t = s->streams; t; t = t->next)
+        if (t->stream == w->stream)
+            w->from = t->sealed;
+    pthread_mutex_unlock(&s->mu);
+}
+
+/* Of the parts that were chosen. */
+static void look_up_damaged(struct pg_samples *s, struct sealing *w) {
+    pthread_mutex_lock(&s->mu);
+    for (const struct pg_stream *t = s->streams; t; t = t->next)
+        for (size_t i = 0; t->stream == w->stream && i < t->n; i++)
+            if (t->parts[i].number <= w->to)
+                for (size_t k = 0; k < t->parts[i].ndamaged && w->naside < 2 * PG_ASIDE; k++)
+                    w->aside[w->naside++] = t->parts[i].damaged[k];
+    pthread_mutex_unlock(&s->mu);
+}
+
 /* Seals some of a stream. *ret_sealed: the highest part that is sealed now; *ret_ours false: it is not ours. */
 static enum xt_code seal_some(struct pg_store *e, int64_t stream, int64_t upto, bool everything, int64_t *ret_sealed,
                               bool *ret_ours, bool *ret_end, struct xt_err *err) {
@@ -323,17 +366,14 @@ static enum xt_code seal_some(struct pg_store *e, int64_t stream, int64_t upto, 
     pg_rollback(c);
     if (code != XT_OK)
         return code;
-    pthread_mutex_lock(&s->mu);
-    for (const struct pg_stream *t = s->streams; t; t = t->next)
-        if (t->stream == stream)
-            w.from = t->sealed;
-    pthread_mutex_unlock(&s->mu);
+    look_up(s, &w);
     *ret_ours = w.from >= 0;
     arena_init(&w.names, NAMES_BYTES);
     map_init(&w.numbers, &w.names);
     w.seal.carry_none = everything;
     if (*ret_ours)
         choose(&v, &w, upto);
+    look_up_damaged(s, &w);
     pthread_mutex_lock(&s->seal_mu);
     w.seal.cutoff = !everything && w.to <= s->cut_upto ? s->cutoff : TIME_MIN;
     pthread_mutex_unlock(&s->seal_mu);

@@ -4,7 +4,8 @@
  *     the same snapshot, then counted: the view is what the snapshot has, and maybe committed points that are newer.
  *  2. Memory that a generation has made superfluous goes when a snapshot shows the generation. An older snapshot would then
  *     miss points: it is begun anew.
- *  3. A row that can't be read is passed over: the points that refer to it are lost, others are not. */
+ *  3. A row that can't be read is passed over: the points that refer to it are lost, others are not.
+ *  4. A database that started anew, or stays behind the replica, may have gone back: the replica begins anew. */
 #include <errno.h>
 #include <stdlib.h>
 #include <time.h>
@@ -73,7 +74,7 @@ static struct pg_part *find_part(struct pg_stream *t, int64_t number) {
         return NULL;
     for (size_t i = t->n; i > at; i--)
         t->parts[i] = t->parts[i - 1];
-    t->parts[at] = (struct pg_part){ number, pg_part_key(number), hot };
+    t->parts[at] = (struct pg_part){ .number = number, .last = pg_part_key(number), .hot = hot };
     t->n++;
     return &t->parts[at];
 }
@@ -167,6 +168,8 @@ static enum xt_code replay(struct pg_samples *s, const PGresult *r, struct xt_er
         code = sample_log_replay(p->hot, pg_bytes(r, i, 2), &s->lost, err);
         if (code == XT_ESTORE) {
             log_error("event=samples_row_damaged stream=%lld key=%lld", (long long)t->stream, (long long)k);
+            if (p->ndamaged < PG_ASIDE)
+                p->damaged[p->ndamaged++] = k;
             code = XT_OK;
         }
         if (code == XT_OK) {
@@ -233,9 +236,19 @@ static bool lock_until(pthread_mutex_t *mu, int64_t deadline) {
     return pthread_mutex_timedlock(mu, &ts) == 0;
 }
 
+static void begin_anew(struct pg_samples *s) {
+    for (struct pg_stream *t = s->streams; t; t = t->next)
+        t->seen = false;
+    forget_unseen(s);
+}
+
 static enum xt_code take(struct pg_samples *s, struct pg_conn *c, const PGresult *r, struct pg_view *v, bool *ret_old,
                          struct xt_err *err) {
     struct gaps g = { .v = NULL };
+    if (PQntuples(r) > 0 && pg_i64(r, 0, 3) != s->started) {
+        begin_anew(s);
+        s->started = pg_i64(r, 0, 3);
+    }
     enum xt_code code = look(s, r, &g, ret_old, err);
     if (code == XT_OK && !*ret_old)
         code = fill(s, c, &g, err);
@@ -260,7 +273,8 @@ enum xt_code pg_view_take(struct pg_store *e, struct pg_conn *c, struct pg_view 
         }
         if (code == XT_OK)
             code = pg_query(c,
-                            "SELECT s.stream, s.sealed, (SELECT max(k) FROM xtrace.mlog l WHERE l.stream = s.stream)"
+                            "SELECT s.stream, s.sealed, (SELECT max(k) FROM xtrace.mlog l WHERE l.stream = s.stream),"
+                            " (EXTRACT(epoch FROM pg_postmaster_start_time()) * 1000000)::int8"
                             " FROM xtrace.mstream s ORDER BY s.stream",
                             NULL, &r, err);
         if (code == XT_OK && !lock_until(&s->mu, c->deadline)) {
@@ -268,13 +282,13 @@ enum xt_code pg_view_take(struct pg_store *e, struct pg_conn *c, struct pg_view 
             return xt_fail(err, XT_ETIMEOUT, "the query took too long");
         }
         if (code == XT_OK) {
+            if (i == LOOKS - 1)
+                begin_anew(s);
             code = take(s, c, r, ret, &old, err);
             pthread_mutex_unlock(&s->mu);
         }
         PQclear(r);
     }
-    if (code == XT_OK && old)
-        code = xt_fail(err, XT_EUNAVAILABLE, "samples are being sealed: try again");
     if (code != XT_OK)
         pg_view_done(ret);
     return code;

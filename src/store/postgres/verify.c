@@ -80,6 +80,24 @@
     " FROM " REFERENCES " CROSS JOIN LATERAL " ROW_OF_TEXT " GROUP BY 1, 2, 3, 4) u"         \
     " WHERE u.used > u.n - u.gone"
 
+#define SQL_ASIDE "SELECT count(*) FROM xtrace.mlog WHERE k < 0"
+#define SQL_DIRS                                                                     \
+    "SELECT count(*) FROM xtrace.mdir d WHERE NOT EXISTS (SELECT FROM xtrace.mgen g" \
+    " WHERE g.gen = d.gen) OR NOT EXISTS (SELECT FROM xtrace.mname m WHERE m.id = d.name)"
+#define SQL_PACKS                                                                                    \
+    "SELECT count(*) FROM xtrace.mgen g JOIN xtrace.mpack p USING (week, gen) WHERE p.t1 >= g.swept" \
+    " AND NOT EXISTS (SELECT FROM xtrace.mdir d WHERE d.gen = p.gen AND d.first <= p.part"           \
+    " AND d.first + d.parts > p.part)"
+#define SQL_POINTS                                                                                       \
+    "SELECT count(*) FROM xtrace.mgen g WHERE cut <= t0 AND (n <> (SELECT coalesce(sum(d.n), 0)"         \
+    " FROM xtrace.mdir d WHERE d.gen = g.gen) OR n <> (SELECT coalesce(sum(p.n), 0) FROM xtrace.mpack p" \
+    " WHERE p.week = g.week AND p.gen = g.gen))"
+#define SQL_FILTERS \
+    "SELECT count(*) FROM xtrace.mgen g WHERE frows <> (SELECT count(*) FROM xtrace.mfilter f WHERE f.gen = g.gen)"
+#define SQL_STREAMS                                                                               \
+    "SELECT count(*) FROM xtrace.mlog l WHERE k > 0 AND NOT EXISTS (SELECT FROM xtrace.mstream s" \
+    " WHERE s.stream = l.stream AND s.sealed < l.k >> 32)"
+
 static const struct {
     const char *what, *sql;
 } checks[] = {
@@ -94,6 +112,12 @@ static const struct {
     { "counts of traces", SQL_COUNTS },
     { "texts that are missing", SQL_TEXTS },
     { "rows of texts that count more as gone than are", SQL_GONE },
+    { "rows of the log of samples that were damaged and put aside", SQL_ASIDE },
+    { "rows of the log of samples that nobody reads", SQL_STREAMS },
+    { "directories of samples without a generation or a name", SQL_DIRS },
+    { "packs of samples that are in no directory", SQL_PACKS },
+    { "generations of samples that count other points than are there", SQL_POINTS },
+    { "generations of samples that lack some of their filter", SQL_FILTERS },
 };
 
 enum xt_code pg_verify(struct pg_conn *c, struct buf *report, size_t *found, struct xt_err *err) {
