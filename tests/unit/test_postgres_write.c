@@ -494,6 +494,28 @@ static void *kill_run(void *arg) {
     return NULL;
 }
 
+/* A database that went back gives numbers of texts again, to another server: those in hand are not used. */
+static void numbers_given_again(void **state) {
+    struct world *w = *state;
+    char sql[100];
+    struct server *order[] = { &w->one, &w->two, &w->one, &w->two };
+    for (unsigned i = 0; i < sizeof order / sizeof *order; i++) {
+        struct batch *b = hammer_batch(i, 0);
+        if (i == 1) {
+            snprintf(sql, sizeof sql, "SELECT setval('xtrace.payload_pid', %lld, false)",
+                     (long long)w->one.e->ws->pids[0].next + 1);
+            assert_true(number(w, sql) > 0);
+            w->one.e->ws->started--; /* as if it were another start of the database */
+        }
+        if (try_group(order[i], &b, 1) != XT_OK)
+            fail_msg("group %u: %s", i, order[i]->err.msg);
+    }
+    assert_lawful(w);
+    assert_int_equal(number(w, "SELECT count(*) FROM xtrace.observation"), 4 * HAMMER_OBS);
+    for (size_t i = 0; i < w->one.e->ws->npids; i++)
+        assert_true(w->one.e->ws->pids[i].next >= w->two.e->ws->pids[0].end);
+}
+
 /* What was acknowledged is there, once; what was not may be sent again. */
 static void backends_that_die(void **state) {
     struct world *w = *state;
@@ -609,6 +631,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(names_in_metadata, world_make, world_end),
         cmocka_unit_test_setup_teardown(hard_values, world_make, world_end),
         cmocka_unit_test_setup_teardown(several_servers, world_make, world_end),
+        cmocka_unit_test_setup_teardown(numbers_given_again, world_make, world_end),
         cmocka_unit_test_setup_teardown(backends_that_die, world_make, world_end),
         cmocka_unit_test_setup_teardown(without_memory, world_make, world_end),
         cmocka_unit_test_setup_teardown(retention, world_make, world_end),

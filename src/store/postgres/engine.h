@@ -17,6 +17,9 @@
 /* Partition of what was created then (observations and texts: their trace's `created`); before 1970 too. */
 static inline int32_t pg_week(int64_t ns) { return (int32_t)(time_floor(ns, PG_WEEK_NS) / PG_WEEK_NS); }
 
+/* Which start of the database this is. After another one it may have gone back: a crash, a failover, an older copy. */
+#define PG_SQL_STARTED "(EXTRACT(epoch FROM pg_postmaster_start_time()) * 1000000)::int8"
+
 struct pg_store {
     struct store_conf conf; /* url NULL: it may hold a password, the target has it */
     struct pg_target *target;

@@ -15,7 +15,8 @@
 
 #define SQL_PLANS                                                                                    \
     "SELECT set_config('enable_seqscan', 'off', true), set_config('enable_hashjoin', 'off', true), " \
-    "set_config('enable_mergejoin', 'off', true), set_config('jit', 'off', true)"
+    "set_config('enable_mergejoin', 'off', true), set_config('jit', 'off', true), " PG_SQL_STARTED
+#define PLANS_STARTED 4 /* column */
 #define SQL_TRACES                                                                  \
     "SELECT k.i, " PG_TRACE_COLUMNS " FROM unnest($1, $2, $3) AS k(project, id, i)" \
     " JOIN xtrace.trace t ON t.project = k.project AND t.id = k.id"                 \
@@ -219,10 +220,60 @@ static enum xt_code answer(struct pg_group *g, PGresult **ret, struct xt_err *er
     return code;
 }
 
+/* A database that started anew may have gone back behind the numbers it gave (a crash, a failover): it gives them again, maybe
+ * to others, so what is left of them is not used. */
+static bool numbers_void(struct pg_write_state *w, int64_t started) {
+    const bool anew = w->started != 0 && w->started != started;
+    w->started = started;
+    if (anew)
+        w->ntseqs = w->npids = 0;
+    return anew;
+}
+
+static enum xt_code load_numbers(struct pg_group *g, size_t tseqs, size_t blocks, struct xt_err *err) {
+    PGresult *r = NULL;
+    enum xt_code code = XT_OK;
+    if (tseqs) {
+        code = answer(g, &r, err);
+        if (code == XT_OK)
+            code = take_tseqs(g->w, r, err);
+    }
+    if (code == XT_OK && blocks) {
+        code = answer(g, &r, err);
+        if (code == XT_OK)
+            code = take_pids(g->w, r, err);
+    }
+    return code;
+}
+
+static size_t missing_tseqs(const struct pg_group *g) {
+    return g->ntraces > g->w->ntseqs ? g->ntraces - g->w->ntseqs : 0;
+}
+
+/* Numbers anew, when those in hand turned out to be void. */
+static enum xt_code load_more_numbers(struct pg_group *g, struct xt_err *err) {
+    size_t tseqs = missing_tseqs(g), blocks = missing_blocks(g->w, 3 * g->records);
+    if (tseqs == 0 && blocks == 0)
+        return XT_OK;
+    enum xt_code code = pg_pipe(g->c, err);
+    if (code == XT_OK)
+        code = send_number(g, SQL_TSEQS, tseqs, err);
+    if (code == XT_OK)
+        code = send_number(g, SQL_PIDS, blocks, err);
+    if (code == XT_OK)
+        code = pg_flush(g->c, err);
+    if (code == XT_OK)
+        code = load_numbers(g, tseqs, blocks, err);
+    enum xt_code end = pg_drain(g->c, err);
+    g->trips++;
+    return code == XT_OK ? end : code;
+}
+
 /* The transaction's first round trip: traces, and numbers for what is new. */
 static enum xt_code load_traces(struct pg_group *g, struct xt_err *err) {
     struct pg_write_state *w = g->w;
-    size_t tseqs = g->ntraces > w->ntseqs ? g->ntraces - w->ntseqs : 0, blocks = missing_blocks(w, 3 * g->records);
+    const size_t tseqs = missing_tseqs(g), blocks = missing_blocks(w, 3 * g->records);
+    bool anew = false;
     PGresult *r;
     enum xt_code code = pg_pipe(g->c, err);
     if (code == XT_OK)
@@ -236,24 +287,20 @@ static enum xt_code load_traces(struct pg_group *g, struct xt_err *err) {
     if (code == XT_OK)
         code = pg_flush(g->c, err);
     if (code == XT_OK)
-        code = pg_answer(g->c, NULL, err);
+        code = answer(g, &r, err);
+    if (code == XT_OK)
+        anew = numbers_void(w, pg_i64(r, 0, PLANS_STARTED));
     if (code == XT_OK)
         code = answer(g, &r, err);
     if (code == XT_OK)
         code = take_traces(g, r, err);
-    if (code == XT_OK && tseqs) {
-        code = answer(g, &r, err);
-        if (code == XT_OK)
-            code = take_tseqs(w, r, err);
-    }
-    if (code == XT_OK && blocks) {
-        code = answer(g, &r, err);
-        if (code == XT_OK)
-            code = take_pids(w, r, err);
-    }
+    if (code == XT_OK)
+        code = load_numbers(g, tseqs, blocks, err);
     enum xt_code end = pg_drain(g->c, err);
     g->trips++;
-    return code == XT_OK ? end : code;
+    if (code == XT_OK)
+        code = end;
+    return code == XT_OK && anew ? load_more_numbers(g, err) : code;
 }
 
 /* ---- observations ---- */

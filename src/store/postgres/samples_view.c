@@ -274,8 +274,7 @@ enum xt_code pg_view_take(struct pg_store *e, struct pg_conn *c, struct pg_view 
         if (code == XT_OK)
             code = pg_query(c,
                             "SELECT s.stream, s.sealed, (SELECT max(k) FROM xtrace.mlog l WHERE l.stream = s.stream),"
-                            " (EXTRACT(epoch FROM pg_postmaster_start_time()) * 1000000)::int8"
-                            " FROM xtrace.mstream s ORDER BY s.stream",
+                            " " PG_SQL_STARTED " FROM xtrace.mstream s ORDER BY s.stream",
                             NULL, &r, err);
         if (code == XT_OK && !lock_until(&s->mu, c->deadline)) {
             PQclear(r);

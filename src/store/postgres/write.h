@@ -18,7 +18,7 @@
 /* A block of the sequence payload_pid: texts of one row need numbers in a row. */
 #define PID_BLOCK 65536
 #define PID_BLOCKS_MAX 64
-#define GROUP_RESULTS 8
+#define GROUP_RESULTS 16
 
 struct pid_block {
     int64_t next, end; /* end: first that is not ours */
@@ -30,6 +30,8 @@ struct pg_write_state {
     size_t ntseqs, cap_tseqs;
     struct pid_block pids[PID_BLOCKS_MAX];
     size_t npids;
+    int64_t
+        started; /* when the database started that gave those numbers; another one may give them again. 0: none yet */
     uint64_t group; /* number of the try, in this process */
     struct arena arena;
     struct codec codec;
