@@ -126,6 +126,17 @@ static enum xt_code replay(struct hot *h, const char *p, size_t n, uint64_t *los
     return code;
 }
 
+/* Each label of a set once, in order: what is sealed later could not be read otherwise. */
+static bool labels_in_order(const struct hot *h) {
+    for (uint32_t i = 0; i < h->n.sets; i++) {
+        const struct hot_set *s = hot_set(h, i);
+        for (uint32_t k = 1; k < s->nlabels; k++)
+            if (str_cmp(hot_text(h, s->labels[k - 1].key), hot_text(h, s->labels[k].key)) >= 0)
+                return false;
+    }
+    return true;
+}
+
 static void fix_crc(struct buf *row) {
     uLong crc = crc32(0, (const Bytef *)row->p + 4, (uInt)(row->n - 4));
     for (int k = 0; k < 4; k++)
@@ -166,6 +177,7 @@ static void damaged_rows(void **state) {
             accepted++;
             for (uint32_t i = 0; i < copy->n.points; i++)
                 assert_true(hot_set(copy, hot_point_set(copy, i))->name < copy->n.names);
+            assert_true(labels_in_order(copy));
         } else {
             assert_int_equal(copy->n.points + copy->n.sets + copy->n.strings, 0);
         }

@@ -217,6 +217,12 @@ static bool fill_gap(struct hot *h, const struct hot_count *first) {
     return true;
 }
 
+/* Does the label belong behind the one before it? One that is lost takes the set with it anyway. */
+static bool in_order(const struct hot *h, const struct pack_label *labels, size_t i) {
+    struct str before = i > 0 ? hot_text(h, labels[i - 1].key) : STR_NONE, key = hot_text(h, labels[i].key);
+    return !str_has(before) || !str_has(key) || str_cmp(before, key) < 0;
+}
+
 /* False: no memory, or the row is bad. */
 static bool read_set(struct hot *h, struct reader *r) {
     uint64_t head = varint(r), nlabels = varint(r);
@@ -229,8 +235,9 @@ static bool read_set(struct hot *h, struct reader *r) {
         return false;
     for (size_t i = 0; i < nlabels; i++) {
         labels[i].key = number(r, h->n.strings);
+        r->bad = r->bad || !in_order(h, labels, i);
         uint64_t v = varint(r);
-        if (v == 1) {
+        if (!r->bad && v == 1) {
             const uint8_t *hex = bytes(r, HOT_BYTES_HEX);
             uint32_t code = hex ? hot_put_hex(h, hex) : HOT_NONE;
             if (code == HOT_NONE)
