@@ -8,7 +8,11 @@
 extern char **environ;
 
 static int cmd_version(int argc, char **argv, char **envp) {
-    (void)argc, (void)argv, (void)envp;
+    (void)envp;
+    if (argc > 0) {
+        fprintf(stderr, "xtrace: version takes no \"%.40s\" (see xtrace --help)\n", argv[0]);
+        return 1;
+    }
     puts("xtrace " XTRACE_VERSION);
     return 0;
 }

@@ -151,11 +151,17 @@ static enum xt_code set_option(struct conf *c, const struct option *o, const cha
     }
     uint64_t n = 0;
     uint64_t *field = field_of(c, o);
-    if (!str_to_u64(v, &n)) {
+    bool good = str_to_u64(v, &n);
+    if (o->lenient && !good && str_starts(v, "+")) /* as the original's parser takes it */
+        good = str_to_u64(str_sub(v, 1, v.n), &n);
+    if (o->lenient && n > o->max && o->max == UINT32_MAX) /* unreadable to the original's: a u32 there */
+        good = false;
+    if (!good) {
         if (!o->lenient)
             return xt_fail(err, XT_EINVAL, "%s: must be a whole number, not \"%.*s\"", where,
                            STR_FMT(str_sub(v, 0, 40)));
-        buf_printf(warnings, "%s: not a whole number: \"%.*s\"; using %s\n", where, STR_FMT(str_sub(v, 0, 40)), o->def);
+        buf_printf(warnings, "%s: not a whole number in range: \"%.*s\"; using %s\n", where, STR_FMT(str_sub(v, 0, 40)),
+                   o->def);
         str_to_u64(str_c(o->def), field);
         return XT_OK;
     }
@@ -206,6 +212,8 @@ static enum xt_code read_file(const char *path, char **ret, struct xt_err *err) 
 static enum xt_code parse_file(const char *path, char *text, const char **values, struct xt_err *err) {
     unsigned line = 0;
     assert(text);
+    if (str_starts(str_c(text), "\xef\xbb\xbf")) /* a byte order mark, as some editors write it */
+        text += 3;
     for (char *p = text, *end; (end = strchr(p, '\n')) != NULL; p = end + 1) {
         line++;
         *end = 0;

@@ -25,7 +25,7 @@ static bool copy_host(struct str s, char out[INET6_ADDRSTRLEN]) {
 }
 
 enum xt_code listen_parse(const char *text, struct listen_addr *ret, struct xt_err *err) {
-    struct str s = str_trim(str_c(text ? text : ""));
+    struct str s = str_c(text ? text : "");
     size_t colon = s.n;
     while (colon > 0 && s.p[colon - 1] != ':') {
         colon--;

@@ -26,6 +26,8 @@ def _():
     r = T.cli("version")
     assert r.rc == 0 and re.match(r"xtrace \d+\.\d+", r.out), r
     assert T.cli("--version").out == r.out
+    r = T.cli("version", "--nonsense")
+    assert r.rc == 1 and "--nonsense" in r.err, r
 
 
 @T.case("--help names every command and every option")

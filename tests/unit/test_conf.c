@@ -56,7 +56,7 @@ static void test_precedence(void **state) {
     (void)state;
     char path[] = "/tmp/xtrace-conf-XXXXXX";
     int fd = mkstemp(path);
-    const char text[] = "# comment\n\nbind-addr = 1.1.1.1:1\nquery-threads=7\n  data-dir = /x y/z  \n";
+    const char text[] = "\xef\xbb\xbf# comment\n\nbind-addr = 1.1.1.1:1\nquery-threads=7\n  data-dir = /x y/z  \n";
     assert_int_equal(write(fd, text, sizeof text - 1), (ssize_t)sizeof text - 1);
     close(fd);
     char env_file[200];
@@ -82,6 +82,11 @@ static void test_lenient(void **state) {
     assert_int_equal(r.source.conf.rate_qps, 20);
     assert_int_equal(r.source.conf.rate_burst, 40);
     assert_int_equal(r.source.conf.max_body, 20971520);
+    assert_non_null(strstr(r.warnings, "RATE_LIMIT_QPS"));
+    r = load(ARGS(), ARGS("RATE_LIMIT_QPS=4294967296", "RATE_LIMIT_BURST=+7"));
+    assert_int_equal(r.code, XT_OK);
+    assert_int_equal(r.source.conf.rate_qps, 20);
+    assert_int_equal(r.source.conf.rate_burst, 7);
     assert_non_null(strstr(r.warnings, "RATE_LIMIT_QPS"));
     static const struct {
         char *value;
