@@ -63,7 +63,10 @@ static enum xt_code read_token(const char *path, char out[TOKEN_TEXT], struct xt
     ssize_t n = fstat(fd, &st) == 0 && S_ISREG(st.st_mode) ? read(fd, text, sizeof text - 1) : 0;
     close(fd);
     struct str s = str_trim((struct str){ text, n > 0 ? (size_t)n : 0 });
-    if (s.n < 16 || s.n >= TOKEN_TEXT)
+    bool whole = s.n >= 16 && s.n < TOKEN_TEXT;
+    for (size_t i = 0; i < s.n; i++) /* zeros, where a disk lost the bytes, would end it early */
+        whole = whole && s.p[i] > ' ' && s.p[i] <= '~';
+    if (!whole)
         return xt_fail(err, XT_EINVAL, "token file %.150s holds no token: remove it to get a new one", path);
     memcpy(out, s.p, s.n);
     out[s.n] = 0;

@@ -146,6 +146,18 @@ for name, kind in [(n, k) for n in ("xtrace.db", "xtrace.lock", "token", "xtrace
         must(os.path.lexists(path) or name.endswith("-wal"), "it was removed")    # SQLite ends its log with the store
 
 
+@T.case("a token file that holds no whole token: one line that says what to do, exit 1")
+def _():
+    for text in (b"", b"short\n", bytes(48), b"a" * 20 + bytes(28), b"a" * 20 + b" " + b"b" * 20, b"\xff" * 48, b"a" * 500):
+        d = os.path.join(T.tmp(), "data")
+        os.mkdir(d)
+        with open(os.path.join(d, "token"), "wb") as f:
+            f.write(text)
+        one_line(T.exits({"XTRACE_DATA_DIR": d, "API_BEARER_TOKEN": None}), "remove it to get a new one")
+        with open(os.path.join(d, "token"), "rb") as f:
+            must(f.read() == text, "it was changed")
+
+
 @T.case("check on a database that was never filled in says so, or that all is well")
 def _():
     for deep in ([], ["--deep"]):

@@ -32,6 +32,14 @@ struct fake {
 };
 static struct fake fake;
 
+/* One record of a write; "bad..." and "+bad..." are refused. */
+static enum xt_code fake_record(struct str name, char *names, size_t room, struct xt_err *err) {
+    size_t used = strlen(names);
+    snprintf(names + used, room - used, "%.*s ", STR_FMT(name));
+    bool bad = str_starts(name, "bad") || str_starts(name, "+bad");
+    return bad ? xt_fail(err, XT_EREFUSED, "%.*s is bad", STR_FMT(name)) : XT_OK;
+}
+
 static enum xt_code fake_write(struct store *s, const struct batch_part *parts, size_t n, struct xt_err *err) {
     (void)s;
     char names[4000] = "";
@@ -43,14 +51,12 @@ static enum xt_code fake_write(struct store *s, const struct batch_part *parts, 
         pthread_cond_wait(&fake.cv, &fake.mu);
     fake.waiting = false;
     enum xt_code rc = fake.away != XT_OK ? xt_fail(err, fake.away, "away") : XT_OK;
-    for (size_t i = 0; rc == XT_OK && i < n; i++)
-        for (size_t t = parts[i].trace_from; rc == XT_OK && t < parts[i].trace_to; t++) {
-            struct str name = parts[i].b->traces[t].name;
-            if (str_starts(name, "bad"))
-                rc = xt_fail(err, XT_EREFUSED, "%.*s is bad", STR_FMT(name));
-            size_t used = strlen(names);
-            snprintf(names + used, sizeof names - used, "%.*s ", STR_FMT(name));
-        }
+    for (size_t i = 0; rc == XT_OK && i < n; i++) {
+        for (size_t t = parts[i].trace_from; rc == XT_OK && t < parts[i].trace_to; t++)
+            rc = fake_record(parts[i].b->traces[t].name, names, sizeof names, err);
+        for (size_t p = parts[i].sample_from; rc == XT_OK && p < parts[i].sample_to; p++)
+            rc = fake_record(parts[i].b->samples[p].name, names, sizeof names, err);
+    }
     if (rc == XT_OK) {
         fake.groups_ok++;
         size_t used = strlen(fake.committed);
@@ -147,11 +153,17 @@ static bool wait_done(struct caller *c) {
     return ok;
 }
 
-/* A batch of traces named by the words of `names`. */
+/* A batch of traces named by the words of `names`; "+x": a sample. */
 static struct batch *batch_of(const char *names) {
     struct batch *b = batch_new(1 << 20);
     struct str rest = str_c(names), word;
     while (str_split(&rest, ' ', &word)) {
+        if (str_starts(word, "+")) {
+            struct sample *p = batch_add_sample(b);
+            assert_non_null(p);
+            *p = (struct sample){ .name = arena_str(&b->arena, word) };
+            continue;
+        }
         struct trace *t = batch_add_trace(b);
         assert_non_null(t);
         t->name = arena_str(&b->arena, word);
@@ -244,6 +256,27 @@ static void test_bad_record_fails_alone(void **state) {
     assert_int_equal(st.refused_records, 1);
     assert_int_equal(st.splits, 1);
     ticket_unref(blocker.ticket), ticket_unref(good.ticket), ticket_unref(mixed.ticket), ticket_unref(after.ticket);
+    stop(in);
+}
+
+/* Whoever is told to send again sends samples twice: those of a batch are written together or not at all. */
+static void test_samples_go_in_one_piece(void **state) {
+    (void)state;
+    struct ingest *in = start(1 << 20);
+    struct caller bad, good;
+    assert_int_equal(submit(in, "a +x +y bad1 +bad2 +z", &bad), XT_OK);
+    assert_true(wait_done(&bad));
+    assert_int_equal(bad.code, XT_OK);
+    assert_int_equal(bad.refused, 5);
+    assert_string_equal(bad.reason, "bad1 is bad");
+    assert_int_equal(submit(in, "c +p bad3 +q", &good), XT_OK);
+    assert_true(wait_done(&good));
+    assert_int_equal(good.refused, 1);
+    assert_string_equal(fake.committed, "a c +p +q ");
+    struct ingest_stats st;
+    ingest_stats_get(in, &st);
+    assert_int_equal(st.refused_records, 6);
+    ticket_unref(bad.ticket), ticket_unref(good.ticket);
     stop(in);
 }
 
@@ -512,6 +545,7 @@ int main(void) {
         cmocka_unit_test(test_lone_batch_commits_at_once),
         cmocka_unit_test(test_groups_form_under_load),
         cmocka_unit_test(test_bad_record_fails_alone),
+        cmocka_unit_test(test_samples_go_in_one_piece),
         cmocka_unit_test(test_store_away_refuses_nothing_and_recovers),
         cmocka_unit_test(test_full_queue),
         cmocka_unit_test(test_full_while_writing),

@@ -4,7 +4,7 @@
  *     stepwise backup API starts over at each foreign commit and never ends under load.) Until it ends the log can't be
  *     reset and grows.
  *  2. A name is given only to a complete, synced file: the copy is made under a name of this process, then renamed. A
- *     copy cut short by a crash leaves "FILE.part-PID" behind, nothing else.
+ *     copy cut short by a crash leaves "FILE.part-PID" and its "-journal" behind, nothing else.
  *  3. Restore holds the lock of the data directory, and checks the backup before anything is written. What root restores
  *     belongs to the directory's owner.
  *  Messages name files: they are for the operator's terminal. */
