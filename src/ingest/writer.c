@@ -435,7 +435,9 @@ static void wait_for_work(struct ingest *in, struct due *d) {
 /* After each group and task, and when more is due: how long it took is counted. */
 static void tidy(struct ingest *in, struct due *d) {
     int64_t start = clock_mono_ns();
+    atomic_store_explicit(&in->writing_since, start, memory_order_relaxed);
     d->tidy = in->store->ops->tidy(in->store);
+    atomic_store_explicit(&in->writing_since, 0, memory_order_relaxed);
     lock(in);
     count_time(&in->stats.tidying, clock_mono_ns() - start);
     unlock(in);

@@ -10,8 +10,8 @@ acknowledged.  What a write must leave is known exactly:
   Trace (native batch or OTLP JSON)  a list of writes.  Each brings observations of its own, replaces the trace's output
           (native) and the output of the first observation.  A write that was acknowledged is there, whole; one without
           an answer is there whole or not at all; what is replaced shows the last write that is there.
-          A native write also moves the trace to another session and name; whatever a detail says must be what the lists
-          by user, session, tag and name say (check_lists).
+          A native write also moves the trace to another session, name and run; whatever a detail says must be what the lists
+          by user, session, tag, name and run say (check_lists).
   Points (metrics batch)  a client's points carry its label; their sum is that of the acknowledged requests plus that of
           some of those without an answer.  Clients never send a request twice.
 """
@@ -157,7 +157,8 @@ class Clients:
     def _native(self, trace, rid, rng):
         brings = {uid(): "own %s %s" % (rid, self._pad(rng)) for _ in range(rng.randrange(1, self.observations + 1))}
         place = ("s%d-%s" % (rng.randrange(5), self.run), "n%d-%s" % (rng.randrange(3), self.run))
-        head = {"id": trace.id, "output": "trace output of " + rid, "sessionId": place[0], "name": place[1]}
+        head = {"id": trace.id, "output": "trace output of " + rid, "sessionId": place[0], "name": place[1],
+                "metadata": {"run_id": "k%d-%s" % (rng.randrange(4), self.run)}}
         if not trace.writes:
             head.update(userId=trace.user, input={"q": self._pad(rng)}, tags=["t%d-%s" % (rng.randrange(2), self.run), trace.user])
             trace.shared = uid()
@@ -261,10 +262,10 @@ def read_ids(server, query):
 
 
 def check_lists(server, details):
-    """Every user, session, tag and name that the details state lists exactly those traces, once each."""
+    """Every user, session, tag, name and run that the details state lists exactly those traces, once each."""
     wanted = collections.defaultdict(set)
     for t in details:
-        for key in ("userId", "sessionId", "name"):
+        for key in ("userId", "sessionId", "name", "run_id"):
             if t[key]:
                 wanted["%s=%s" % (key, t[key])].add(t["id"])
         for tag in t["tags"]:
@@ -306,6 +307,7 @@ def check(server, facts, acknowledged=answered, counts=True, workers=2):
                 if got:
                     details.append({k: got[k] for k in ("id", "userId", "sessionId", "name", "tags")})
                     details[-1]["observations"] = [o["id"] for o in got["observations"]]
+                    details[-1]["run_id"] = (got["metadata"] or {}).get("run_id")
     threads(workers, part)
     if counts:
         problems += check_points(server, [f for f in facts if isinstance(f, Points)], acknowledged)

@@ -21,6 +21,7 @@ struct fake {
     pthread_mutex_t mu;
     pthread_cond_t cv;
     bool hold;         /* writes wait while set */
+    bool hold_tidy;    /* housekeeping does */
     bool waiting;      /* a write waits */
     enum xt_code away; /* every write and probe fails so */
     unsigned writes, probes, groups_ok, tidies;
@@ -77,6 +78,8 @@ static int64_t fake_tidy(struct store *s) {
     (void)s;
     pthread_mutex_lock(&fake.mu);
     int64_t now = clock_mono_ns();
+    while (fake.hold_tidy)
+        pthread_cond_wait(&fake.cv, &fake.mu);
     fake.too_early = fake.too_early || now < fake.tidy_at;
     fake.tidies++;
     fake.tidy_at = fake.tidies_due > 0 ? now + fake.tidy_pause : TIDY_NOTHING;
@@ -91,6 +94,12 @@ static const struct store_ops fake_ops = {
 };
 static struct store fake_store = { .ops = &fake_ops };
 
+static void set_tidy(bool hold) {
+    pthread_mutex_lock(&fake.mu);
+    fake.hold_tidy = hold;
+    pthread_cond_broadcast(&fake.cv);
+    pthread_mutex_unlock(&fake.mu);
+}
 static void set(enum xt_code away, bool hold) {
     pthread_mutex_lock(&fake.mu);
     fake.away = away;
@@ -259,6 +268,15 @@ static void test_bad_record_fails_alone(void **state) {
     stop(in);
 }
 
+static bool wait_for_health(const struct ingest *in, bool healthy) {
+    int64_t until = clock_mono_ns() + 10 * NS_PER_SEC;
+    while (ingest_healthy(in) != healthy && clock_mono_ns() < until) {
+        struct timespec ts = { 0, 1000000 };
+        nanosleep(&ts, NULL);
+    }
+    return ingest_healthy(in) == healthy;
+}
+
 /* Whoever is told to send again sends samples twice: those of a batch are written together or not at all. */
 static void test_samples_go_in_one_piece(void **state) {
     (void)state;
@@ -293,12 +311,7 @@ static void test_store_away_refuses_nothing_and_recovers(void **state) {
     assert_false(ingest_healthy(in));
     ticket_unref(c.ticket);
     set(XT_OK, false);
-    int64_t until = clock_mono_ns() + 10 * NS_PER_SEC;
-    while (!ingest_healthy(in) && clock_mono_ns() < until) { /* by its own probe */
-        struct timespec ts = { 0, 1000000 };
-        nanosleep(&ts, NULL);
-    }
-    assert_true(ingest_healthy(in));
+    assert_true(wait_for_health(in, true)); /* by its own probe */
     stop(in);
     assert_true(fake.probes >= 1);
 }
@@ -407,6 +420,21 @@ static void test_stop_with_a_store_that_hangs(void **state) {
     assert_string_equal(fake.committed, "a ");
     ticket_unref(writing.ticket), ticket_unref(queued.ticket);
     ingest_free(in);
+}
+
+/* Nobody's write gets through meanwhile: that is what readiness is about. */
+static void test_housekeeping_that_hangs(void **state) {
+    (void)state;
+    struct ingest *in = start(1 << 20);
+    struct caller c;
+    set_tidy(true);
+    assert_int_equal(submit(in, "a", &c), XT_OK);
+    assert_true(wait_done(&c));
+    assert_true(wait_for_health(in, false));
+    set_tidy(false);
+    assert_true(wait_for_health(in, true));
+    ticket_unref(c.ticket);
+    stop(in);
 }
 
 static void task(struct store *s, bool writable, void *arg) {
@@ -552,6 +580,7 @@ int main(void) {
         cmocka_unit_test(test_abandoned_is_not_written),
         cmocka_unit_test(test_stop_drains),
         cmocka_unit_test(test_stop_with_a_store_that_hangs),
+        cmocka_unit_test(test_housekeeping_that_hangs),
         cmocka_unit_test(test_tasks_run_between_groups),
         cmocka_unit_test(test_housekeeping_goes_on_while_idle),
         cmocka_unit_test(test_groups_go_before_housekeeping),
