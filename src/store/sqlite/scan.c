@@ -256,13 +256,14 @@ static enum xt_code count_whole(struct conn *c, const struct trace_filter *f, in
 static enum xt_code count_range(struct sqlite_store *e, struct conn *c, const struct trace_filter *f, int64_t *ret,
                                 struct xt_err *err) {
     const bool plain = trace_filter_is_plain(f);
-    int64_t spans[RANGE_SPANS], n;
+    int64_t spans[RANGE_SPANS];
     struct range_pieces pieces;
     enum xt_code code = XT_OK;
     range_split(spans, range_spans(str_has(f->name), plain, spans), f->from, f->to, &pieces);
     *ret = 0;
     for (size_t i = 0; i < pieces.n && code == XT_OK; i++) {
         const struct range_piece *p = &pieces.v[i];
+        int64_t n = 0;
         code = p->span ? count_whole(c, f, p->span, p->from, p->to, &n, err)
                : plain ? count_times(c, f, p->from, p->to, &n, err)
                        : count_rows(e, c, f, p->from, p->to, &n, err);
