@@ -225,7 +225,7 @@ with T.server({"XTRACE_INGEST_DEADLINE_MS": "4000"}) as s:
             got.append(s.post(BATCH, {"trace": {"id": names[-1]}}, timeout=20))
         with locked(s):
             load, t, posts = Load(), time.monotonic(), []
-            while time.monotonic() - t < 6 or len(posts) < 12:
+            while time.monotonic() - t < 6 or len(posts) < 12 or (len(got) < 6 and time.monotonic() - t < 60):
                 if len(posts) < 12 and time.monotonic() - t > len(posts) * 0.3:
                     posts.append(threading.Thread(target=post, args=(len(posts),)))
                     posts[-1].start()

@@ -40,20 +40,18 @@ enum xt_code pg_samples_new(struct pg_store *e, struct xt_err *err) {
     return XT_OK;
 }
 
-/* Its time is over at once: who comes next need not wait. Best effort. */
-static void leave_stream(struct pg_store *e) {
-    struct pg_samples *s = e->samples;
+/* The time of our stream is over at once, and of those that we began to take over: who comes next need not wait. Best
+ * effort. */
+static void leave_streams(struct pg_store *e) {
     struct pg_conn *c = &e->writer;
     struct pg_args a;
-    if (s->stream == 0 || !c->db)
+    if (!c->db)
         return;
     c->deadline = clock_mono_ns() + NS_PER_SEC;
     pg_args_init(&a);
-    pg_arg_i64(&a, s->stream);
     pg_arg_bytes(&a, (struct str){ (const char *)e->holder, sizeof e->holder });
     if (pg_begin(c, true, NULL) == XT_OK &&
-        pg_query(c, "UPDATE xtrace.mstream SET until = clock_timestamp() WHERE stream = $1 AND holder = $2", &a, NULL,
-                 NULL) == XT_OK)
+        pg_query(c, "UPDATE xtrace.mstream SET until = clock_timestamp() WHERE holder = $1", &a, NULL, NULL) == XT_OK)
         pg_commit(c, NULL);
     pg_rollback(c);
     pg_args_done(&a);
@@ -73,7 +71,7 @@ void pg_samples_free(struct pg_store *e) {
         if (s->leads && e->ws)
             e->ws->leads = true;
     }
-    leave_stream(e);
+    leave_streams(e);
     pg_conn_done(&s->seal_conn);
     hot_part_unref(s->hot);
     for (struct pg_stream *t = s->streams, *next; t; t = next) {
@@ -138,9 +136,11 @@ static enum xt_code new_stream(struct pg_store *e, struct xt_err *err) {
         code = pg_query(
             c,
             "INSERT INTO xtrace.mstream(stream, holder, until, sealed) VALUES (nextval('xtrace.sample_stream'),"
-            " $1, clock_timestamp() + make_interval(secs => $2), 0) RETURNING stream",
+            " $1, clock_timestamp() + make_interval(secs => $2), 0)"
+            " RETURNING stream, (SELECT v FROM xtrace.state WHERE k = 'sample_cut')",
             &a, &r, err);
-    int64_t stream = code == XT_OK && PQntuples(r) == 1 ? pg_i64(r, 0, 0) : 0;
+    const bool made = code == XT_OK && PQntuples(r) == 1;
+    const int64_t stream = made ? pg_i64(r, 0, 0) : 0, cut = made && !PQgetisnull(r, 0, 1) ? pg_i64(r, 0, 1) : TIME_MIN;
     if (code == XT_OK)
         code = pg_commit(c, err);
     pg_rollback(c);
@@ -158,6 +158,9 @@ static enum xt_code new_stream(struct pg_store *e, struct xt_err *err) {
     s->own = stream;
     s->sealed = s->full_part = 0;
     s->gone = false;
+    if (!s->heard)
+        s->stored_cut = cut; /* before our first point: any later one is for our points too */
+    s->heard = true;
     pthread_mutex_unlock(&s->seal_mu);
     return XT_OK;
 }

@@ -76,8 +76,8 @@ struct pg_samples {
     int64_t cutoff;     /* of the last round of retention: seals drop what is older ... */
     int64_t cut_upto;   /* ... from parts up to this one: what came later is for the next round. 0: none */
     int64_t heard_cut;  /* what a round of retention elsewhere says, until it is done here; TIME_MIN: nothing */
-    int64_t stored_cut; /* the thread's: as it read it last */
-    bool heard;         /* stored_cut was read: what it says at first is of a round before us */
+    int64_t stored_cut; /* as it was read last; at first by what made our stream: that round was before our points */
+    bool heard;         /* there was a stream: a new stored_cut is news */
     bool leads;         /* the thread took the lease `jobs`, maybe not for the first time */
     struct pg_conn seal_conn;
     _Atomic int64_t seal_limit; /* of its waits, from the stop on */

@@ -495,7 +495,6 @@ static enum xt_code hear_cut(struct pg_store *e, struct xt_err *err) {
         s->stored_cut = pg_i64(r, 0, 0);
         pthread_mutex_unlock(&s->seal_mu);
     }
-    s->heard = s->heard || code == XT_OK;
     PQclear(r);
     return code;
 }
