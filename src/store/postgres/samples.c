@@ -43,9 +43,10 @@ enum xt_code pg_samples_new(struct pg_store *e, struct xt_err *err) {
 /* The time of our stream is over at once, and of those that we began to take over: who comes next need not wait. Best
  * effort. */
 static void leave_streams(struct pg_store *e) {
+    const struct pg_samples *s = e->samples;
     struct pg_conn *c = &e->writer;
     struct pg_args a;
-    if (!c->db)
+    if ((s->stream == 0 && !s->threaded) || !c->db) /* a command that only looks holds none */
         return;
     c->deadline = clock_mono_ns() + NS_PER_SEC;
     pg_args_init(&a);
